@@ -1,0 +1,66 @@
+import type { Graph } from "./graph.js";
+
+/** Float32 activations [batch, tokens, width], row-major. The view spans its whole buffer, so that it can be transferred. */
+export interface Activations {
+  readonly batch: number;
+  readonly tokens: number;
+  readonly width: number;
+  readonly data: Float32Array<ArrayBuffer>;
+}
+
+/**
+ * Where the heavy arithmetic happens. Large arrays are *moved* into a call and come back from it: after `run(inputs)` the
+ * caller's inputs are detached, and the returned ones hold the same memory.
+ */
+export interface Engine {
+  /** What computes, for the report: name, version, threads. */
+  readonly description: string;
+  /** Compiles a graph (once for all graphs alike) and binds its weights, which are moved to the engine. */
+  prepare(graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<PreparedGraph>;
+  /** A new, zero accumulator of XᵀX for X [.., n]. */
+  hessian(n: number): Promise<HessianAccumulator>;
+  /**
+   * Runs `exportName` of the module at `moduleUrl` in one of the engine's threads, as
+   * `fn(linearAlgebra, ...args)`. Up to `parallelism` calls run side by side; the rest wait.
+   * Arguments and results are structured-cloned, except the buffers in `transfer` and those that the function lists by
+   * returning `transferring(result, buffers)`.
+   */
+  call<R>(moduleUrl: string, exportName: string, args: readonly unknown[], transfer?: readonly ArrayBuffer[]): Promise<R>;
+  /** How many `call`s run side by side. */
+  readonly parallelism: number;
+  /** Gives back memory that the caller no longer needs, to hold later outputs. */
+  recycle(activations: Activations): void;
+  /** Stops the threads. Calls under way are rejected. */
+  close(): Promise<void>;
+}
+
+export interface PreparedGraph {
+  /** Moves the inputs in; gives them back beside the outputs. */
+  run(inputs: Readonly<Record<string, Activations>>): Promise<{
+    readonly inputs: Record<string, Activations>;
+    readonly outputs: Record<string, Activations>;
+  }>;
+  /** Frees the weights. */
+  release(): Promise<void>;
+}
+
+export interface HessianAccumulator {
+  /** H += XᵀX over all rows of x [batch·tokens, n]; x comes back. */
+  add(x: Activations): Promise<Activations>;
+  /** The whole symmetric sum, [n, n] float32, and the number of rows that went into it. Frees the accumulator. */
+  finish(): Promise<{ readonly sum: Float32Array<ArrayBuffer>; readonly rows: number }>;
+}
+
+/**
+ * Matrix products for code that runs where the engine lives (see `Engine.call`), and in tests on plain loops. All operands are
+ * contiguous, row-major and of one type; views into larger buffers are fine.
+ */
+export interface LinearAlgebra {
+  /** c [m,n] = alpha · op(a) · op(b) + beta · c, in place; op transposes where asked: a is [k,m] with transA, b is [n,k] with transB. */
+  gemm<A extends Float32Array | Float64Array>(g: {
+    readonly m: number; readonly n: number; readonly k: number;
+    readonly a: A; readonly b: A; readonly c: A;
+    readonly transA?: boolean; readonly transB?: boolean;
+    readonly alpha?: number; readonly beta?: number;
+  }): Promise<void>;
+}

@@ -1,0 +1,64 @@
+import type { QuantizedLinear } from "../quantize/quantized-linear.js";
+import type { Order, QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import type { Tensor, TensorSpec } from "../safetensors/tensor.js";
+
+/** What is to become of one linear of the model. */
+export interface LinearPlan {
+  /** Module name, as `model.layers.0.self_attn.q_proj`. */
+  readonly name: string;
+  readonly outFeatures: number;
+  readonly inFeatures: number;
+  /** Absent: it stays as it is, and `why` says why. */
+  readonly scheme?: QuantScheme;
+  readonly why?: string;
+}
+
+/** What a format's config needs to know of the whole run. */
+export interface FormatRun {
+  /** Every linear of the decoder layers, in order. */
+  readonly linears: readonly LinearPlan[];
+  /** The group size that was asked for: −1 for one scale a row. */
+  readonly groupSize: number;
+  readonly bits: number;
+  readonly symmetric: boolean;
+  readonly method: "rtn" | "gptq";
+  readonly order: Order;
+  readonly damp: number;
+  /** Module name of lm_head, when the model has one of its own. */
+  readonly lmHead?: string;
+  /** "shardsmith:VERSION" */
+  readonly quantizer: string;
+}
+
+/** One checkpoint format: from quantized linears to named tensors and config, and back. It knows no method and no model. */
+export interface Format {
+  readonly name: string;
+  /** The dtype in which the format keeps scales, for a model whose weights are of `modelDtype` (F16, BF16, F32). */
+  scaleDtype(modelDtype: ScaleDtype): ScaleDtype;
+  /** Why this format cannot hold such a run at all; undefined if it can. Exact text is part of the interface. */
+  refusesRun(run: { readonly bits: number; readonly symmetric: boolean; readonly order: Order }): string | undefined;
+  /** Why this format, or its readers, cannot hold a linear of this shape; undefined if they can. */
+  refusesLinear(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string | undefined;
+  /** The tensors that a quantized linear becomes, before any of it is computed. */
+  layout(name: string, linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme, order: Order): TensorSpec[];
+  /** The same tensors with their bytes, in the same order. */
+  pack(name: string, linear: QuantizedLinear): Tensor[];
+  /** quantization_config for config.json, and further files (name → JSON) that the format's readers look for. */
+  config(run: FormatRun): { readonly quantizationConfig: Record<string, unknown>; readonly files: Record<string, unknown> };
+  /** Reads the config of a checkpoint in this format: undefined if it is of another format, `InputError` if it contradicts itself. */
+  detect(quantizationConfig: Record<string, unknown>): PackedFormat | undefined;
+}
+
+/** A packed checkpoint's own settings, for reading it. */
+export interface PackedFormat {
+  readonly format: string;
+  readonly bits: number;
+  readonly groupSize: number;
+  readonly symmetric: boolean;
+  /** The tensor suffixes of a packed linear that must be there (for a module to count as packed), as "qweight". */
+  readonly suffixes: readonly string[];
+  /** Further suffixes that may be there. */
+  readonly optionalSuffixes: readonly string[];
+  /** From a packed linear's tensors (by suffix) to codes; throws `InputError` naming the tensor whose dtype or shape is wrong. */
+  unpack(name: string, tensors: ReadonlyMap<string, Tensor>): QuantizedLinear;
+}

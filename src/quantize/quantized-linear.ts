@@ -1,0 +1,19 @@
+import type { QuantScheme } from "./scheme.js";
+
+/**
+ * A linear on its grid, as methods make it and formats pack it:
+ * W[o,i] ≈ scales[o,k] · (codes[o,i] − zeros[o,k]) with k = groupOf ? groupOf[i] : floor(i / groupSize).
+ */
+export interface QuantizedLinear {
+  readonly outFeatures: number;
+  readonly inFeatures: number;
+  readonly scheme: QuantScheme;
+  /** [out, in], 0 … 2^bits − 1. */
+  readonly codes: Uint8Array<ArrayBuffer>;
+  /** [out, in / groupSize], already rounded to scheme.scaleDtype. */
+  readonly scales: Float32Array<ArrayBuffer>;
+  /** [out, in / groupSize], 0 … 2^bits − 1. */
+  readonly zeros: Uint8Array<ArrayBuffer>;
+  /** [in], only when the groups do not lie side by side (`act` order). */
+  readonly groupOf?: Int32Array<ArrayBuffer>;
+}

@@ -1,0 +1,25 @@
+export const BITS = [2, 3, 4, 8] as const;
+export type Bits = (typeof BITS)[number];
+
+/** Float formats in which checkpoints keep scales. Scales are rounded to it before any code is computed. */
+export type ScaleDtype = "F16" | "BF16" | "F32";
+
+/**
+ * In which order GPTQ visits the input channels.
+ * - `natural`: as they lie.
+ * - `group-aware`: by falling diag H inside each group, and the groups by their largest; groups stay natural, so no reader
+ *   notices.
+ * - `act`: by falling diag H over all (`desc_act`); groups follow the order, so readers need g_idx.
+ */
+export const ORDERS = ["natural", "group-aware", "act"] as const;
+export type Order = (typeof ORDERS)[number];
+
+/** How one linear is quantized. */
+export interface QuantScheme {
+  readonly bits: Bits;
+  /** Input channels that share a scale; always a positive divisor of in_features (in_features itself: one scale a row). */
+  readonly groupSize: number;
+  /** Symmetric: every zero point is 2^(bits−1). */
+  readonly symmetric: boolean;
+  readonly scaleDtype: ScaleDtype;
+}

@@ -1,0 +1,14 @@
+/** Where a checkpoint's files come from: a folder, later a Hub repo. Only the bytes that are asked for are read. */
+export interface Source {
+  /** For messages: the folder's path, or the repo and its commit. */
+  readonly label: string;
+  /** Paths of the regular files at the top level, with their sizes in bytes. */
+  list(): Promise<ReadonlyMap<string, number>>;
+  /** Bytes [start, end) of a file. Throws `InputError` where the file is missing or shorter. */
+  read(path: string, start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * What tells this state of a file from another one (a folder: size and modification time; a Hub: its hash). A run compares it
+   * before and after: a source that changes under us is an error.
+   */
+  fingerprint(path: string): Promise<string>;
+}
