@@ -1,0 +1,191 @@
+import { createHash } from "node:crypto";
+import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
+import { join } from "node:path";
+import { InputError } from "../errors.js";
+import { lockFolder } from "./folder-lock.js";
+import type { ScratchFile, Sink } from "./sink.js";
+
+/** What a run keeps in the output folder until it is complete. */
+const WORK = ".shardsmith";
+/** The files that make a folder a checkpoint; they sort such that config.json comes first. */
+const CHECKPOINT = /^(config\.json|model.*\.safetensors|model\.safetensors\.index\.json|quantize_config\.json|shardsmith\.json)$/;
+const HASH_CHUNK = 8 << 20;
+
+/**
+ * Opens an output folder for one run, making it if needed; until `close` no other run gets in. Throws `InputError` where the folder
+ * cannot be made or is in use.
+ */
+export async function openFolderSink(folder: string): Promise<Sink> {
+  const work = join(folder, WORK);
+  await explain(folder, mkdir(work, { recursive: true }));
+  const unlock = await explain(folder, lockFolder(join(work, "lock"), folder));
+  const files = new Map<string, FileHandle>();
+
+  const handle = async (name: string): Promise<FileHandle> => {
+    let file = files.get(name);
+    if (file === undefined) {
+      const path = join(work, name);
+      // "r+" keeps what is there; "w+" would empty it.
+      file = await open(path, "r+").catch((error: unknown) => {
+        if ((error as NodeJS.ErrnoException).code === "ENOENT") return open(path, "w+");
+        throw error;
+      });
+      files.set(name, file);
+    }
+    return file;
+  };
+  const forget = async (name: string): Promise<void> => {
+    await files.get(name)?.close();
+    files.delete(name);
+  };
+
+  const empty = async (): Promise<void> => {
+    for (const name of [...files.keys()]) await forget(name);
+    // The lock goes last, with `close`.
+    for (const name of await readdir(work)) if (name !== "lock") await rm(join(work, name), { force: true });
+  };
+
+  return {
+    label: folder,
+
+    async journal() {
+      const text = await readFile(join(work, "journal.jsonl"), "utf8").catch(() => "");
+      const whole = text.slice(0, text.lastIndexOf("\n") + 1);
+      // A line cut by a crash would run into the next one.
+      if (whole.length < text.length) await (await handle("journal.jsonl")).truncate(Buffer.byteLength(whole));
+      return whole.split("\n").filter((line) => line !== "");
+    },
+
+    log: (line) =>
+      explain(folder, handle("journal.jsonl").then(async (file) => {
+        const { size } = await file.stat();
+        await writeAll(file, new TextEncoder().encode(`${line}\n`), size);
+        await file.sync();
+      })),
+
+    writeShard: (shard, offset, bytes) => explain(folder, handle(shard).then((file) => writeAll(file, bytes, offset))),
+
+    async syncShards(shards) {
+      for (const shard of shards) await explain(folder, handle(shard).then((file) => file.sync()));
+    },
+
+    async finishShard(shard, size) {
+      const file = await handle(shard);
+      await explain(folder, file.truncate(size).then(() => file.sync()));
+      const hash = await hashFile(file, size);
+      await forget(shard);
+      await explain(folder, rename(join(work, shard), join(folder, shard)));
+      if (hash === undefined) throw new Error(`${shard} shrank while it was written`);
+      return hash;
+    },
+
+    async hashShard(shard, size) {
+      const path = join(folder, shard);
+      const found = await stat(path).catch(() => undefined);
+      if (found?.size !== size) return undefined;
+      const file = await open(path);
+      try {
+        return await hashFile(file, size);
+      } finally {
+        await file.close();
+      }
+    },
+
+    async writeFile(name, bytes) {
+      const draft = join(work, name);
+      await explain(folder, writeFile(draft, bytes, { flush: true }).then(() => rename(draft, join(folder, name))));
+    },
+
+    readFile: (name) => readFile(join(folder, name), "utf8").catch(() => undefined),
+
+    async scratch(name): Promise<ScratchFile> {
+      const file = await explain(folder, handle(name));
+      return {
+        write: (offset, bytes) => explain(folder, writeAll(file, bytes, offset)),
+        async read(offset, into) {
+          for (let done = 0; done < into.byteLength; ) {
+            const { bytesRead } = await file.read(into, done, into.byteLength - done, offset + done);
+            if (bytesRead === 0) throw new InputError(`${join(work, name)} is shorter than it was written: it changed under us`);
+            done += bytesRead;
+          }
+        },
+        sync: () => explain(folder, file.sync()),
+        hash: (size) => hashFile(file, size),
+      };
+    },
+
+    has: (name) => stat(join(folder, name)).then(() => true, () => false),
+
+    async reset() {
+      await empty();
+      // What makes a folder loadable goes first, so that it is never half of one checkpoint and half of another.
+      const names = (await readdir(folder)).filter((name) => CHECKPOINT.test(name));
+      for (const name of names.sort()) await explain(folder, rm(join(folder, name)));
+    },
+
+    async keepScratch(names) {
+      for (const name of await readdir(work)) {
+        if (name.endsWith(".bin") && !names.includes(name)) {
+          await forget(name);
+          await rm(join(work, name), { force: true });
+        }
+      }
+    },
+
+    complete: empty,
+
+    async close() {
+      for (const name of [...files.keys()]) await forget(name);
+      await unlock();
+      if ((await readdir(work)).length === 0) await rm(work, { recursive: true });
+    },
+  };
+}
+
+/** Bytes that may still be written to the folder's disk. */
+export async function freeSpace(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+  for (let done = 0; done < bytes.byteLength; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.byteLength - done, offset + done);
+    done += bytesWritten;
+  }
+}
+
+async function hashFile(file: FileHandle, size: number): Promise<string | undefined> {
+  const hash = createHash("sha256");
+  const chunk = new Uint8Array(Math.min(HASH_CHUNK, size));
+  for (let at = 0; at < size; ) {
+    const { bytesRead } = await file.read(chunk, 0, Math.min(chunk.byteLength, size - at), at);
+    if (bytesRead === 0) return undefined;
+    hash.update(chunk.subarray(0, bytesRead));
+    at += bytesRead;
+  }
+  return hash.digest("hex");
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOSPC: "no space is left on its disk",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "a file would grow beyond what the system allows",
+  EROFS: "its disk is read-only",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  ENOTDIR: "it, or a part of its path, is not a folder",
+  EEXIST: "it is not a folder",
+  EIO: "the disk reports an error",
+};
+
+/** Turns what the system says into what a person can act on. */
+async function explain<T>(folder: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    const reason = REASONS[(error as NodeJS.ErrnoException).code ?? ""];
+    if (error instanceof InputError || reason === undefined) throw error;
+    throw new InputError(`cannot write to ${folder}: ${reason}. What was finished is kept; run the same command again to go on`, { cause: error });
+  }
+}

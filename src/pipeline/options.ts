@@ -1,0 +1,94 @@
+import { InputError } from "../errors.js";
+import { BITS, ORDERS, type Bits, type Order } from "../quantize/scheme.js";
+
+export const METHODS = ["gptq", "rtn"] as const;
+export type Method = (typeof METHODS)[number];
+
+/** −1: one scale a row. */
+export const GROUP_SIZES = [-1, 32, 64, 128] as const;
+export type GroupSize = (typeof GROUP_SIZES)[number];
+
+/** How to quantize. Every field has a default that suits most models. */
+export interface QuantizeSettings {
+  /** `gptq` needs calibration text and an architecture that Shardsmith knows; `rtn` (round to nearest) needs neither. Default `gptq`. */
+  readonly method?: Method;
+  /** Default 4. */
+  readonly bits?: Bits;
+  /** Input channels that share a scale. Default: the largest of 128, 64 and 32 that divides every linear. */
+  readonly groupSize?: GroupSize;
+  /** Checkpoint format: `gptq` (default) or `compressed-tensors`. */
+  readonly format?: string;
+  /** Zero points in the middle of the range. Default true. */
+  readonly symmetric?: boolean;
+  /** Order in which GPTQ visits channels. Default `group-aware`. */
+  readonly order?: Order;
+  /** Choose scales by the error they leave, weighted by the Hessian's diagonal, instead of from the largest weight. Default true. */
+  readonly search?: boolean;
+  /** Share of the Hessian's mean diagonal that is added to its diagonal. Default 0.01. */
+  readonly damp?: number;
+  /** Calibration sequences. Default 128, or as many as the text gives. */
+  readonly samples?: number;
+  /** Tokens a sequence. Default 2048, or what the model was made for if that is less. */
+  readonly sequenceLength?: number;
+  /** Seed of the choice of calibration documents. Default 0. */
+  readonly seed?: number;
+  /** Largest shard in bytes. Default 5 GB. */
+  readonly maxShardSize?: number;
+  /** Bytes of hidden states held in memory; beyond it they go to a file. Default 2 GB. */
+  readonly memory?: number;
+}
+
+/** The settings with every default filled in, but those that depend on the model. */
+export interface ResolvedSettings {
+  readonly method: Method;
+  readonly bits: Bits;
+  readonly groupSize: GroupSize | undefined;
+  readonly format: string;
+  readonly symmetric: boolean;
+  readonly order: Order;
+  readonly search: boolean;
+  readonly damp: number;
+  readonly samples: number;
+  readonly sequenceLength: number | undefined;
+  readonly seed: number;
+  readonly maxShardSize: number;
+  readonly memory: number;
+}
+
+/** Fills in defaults and checks every field; throws `InputError` naming the option and what it may be. */
+export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
+  const resolved: ResolvedSettings = {
+    method: settings.method ?? "gptq",
+    bits: settings.bits ?? 4,
+    groupSize: settings.groupSize,
+    format: settings.format ?? "gptq",
+    symmetric: settings.symmetric ?? true,
+    order: settings.order ?? "group-aware",
+    search: settings.search ?? true,
+    damp: settings.damp ?? 0.01,
+    samples: settings.samples ?? 128,
+    sequenceLength: settings.sequenceLength,
+    seed: settings.seed ?? 0,
+    maxShardSize: settings.maxShardSize ?? 5e9,
+    memory: settings.memory ?? 2e9,
+  };
+  oneOf("method", resolved.method, METHODS);
+  oneOf("bits", resolved.bits, BITS);
+  oneOf("order", resolved.order, ORDERS);
+  if (resolved.groupSize !== undefined) oneOf("group size", resolved.groupSize, GROUP_SIZES);
+  whole("samples", resolved.samples, 1);
+  if (resolved.sequenceLength !== undefined) whole("sequence length", resolved.sequenceLength, 2);
+  whole("seed", resolved.seed, 0);
+  whole("max shard size", resolved.maxShardSize, 1);
+  whole("memory", resolved.memory, 0);
+  if (!(resolved.damp > 0 && resolved.damp <= 1)) throw new InputError(`damp is ${String(resolved.damp)}; it must lie above 0 and be at most 1`);
+  return resolved;
+}
+
+function oneOf(name: string, value: unknown, allowed: readonly unknown[]): void {
+  if (!allowed.includes(value)) throw new InputError(`${name} is ${String(value)}; it may be ${allowed.map(String).join(", ")}`);
+}
+
+function whole(name: string, value: number, least: number): void {
+  if (!Number.isSafeInteger(value) || value < least) throw new InputError(`${name} is ${String(value)}; it must be a whole number of at least ${String(least)}`);
+}

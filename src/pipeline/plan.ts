@@ -1,0 +1,200 @@
+import { InputError } from "../errors.js";
+import type { Format, FormatRun, LinearPlan } from "../formats/format.js";
+import type { Decoder } from "../model/decoder.js";
+import type { QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import type { TensorSpec } from "../safetensors/tensor.js";
+import type { ResolvedSettings } from "./options.js";
+
+/** What will be made of a checkpoint, known from its headers alone. */
+export interface Plan {
+  /** Every linear of the decoder layers, in the order in which they are computed. */
+  readonly linears: readonly LinearPlan[];
+  /** The group size that was chosen: −1 for one scale a row. */
+  readonly groupSize: number;
+  /** The output's tensors in the order in which they are written: those of no layer first, then layer by layer. */
+  readonly outputs: readonly TensorSpec[];
+  /** The checkpoint's tensors that belong to no layer; they stay as they are. */
+  readonly outside: readonly string[];
+  /** The checkpoint's tensors of each layer. */
+  readonly layers: readonly (readonly string[])[];
+  /** What the person should know before the work begins. */
+  readonly notices: readonly string[];
+}
+
+/** A linear before it is decided what becomes of it. Linears of one `stage` share their input, and readers fuse them. */
+interface Candidate {
+  readonly name: string;
+  readonly stage: string;
+  readonly outFeatures: number;
+  readonly inFeatures: number;
+}
+
+/** Group sizes to choose from, the one with the fewest scales first. */
+const GROUP_SIZES = [128, 64, 32];
+
+/**
+ * Decides for every linear whether and how it is quantized, and lays out the output.
+ * @param tensors the checkpoint's headers
+ * @param decoder absent for an architecture that is not known: then any 2-D weight inside a numbered layer is a linear
+ * Throws `InputError` where the format cannot hold such a run, or nothing would be quantized.
+ */
+export function planRun(
+  tensors: ReadonlyMap<string, TensorSpec>,
+  decoder: Decoder | undefined,
+  settings: ResolvedSettings,
+  format: Format,
+): Plan {
+  const refusal = format.refusesRun(settings);
+  if (refusal !== undefined) throw new InputError(refusal);
+  const candidates = decoder === undefined ? linearsByShape(tensors) : linearsOf(decoder);
+  if (candidates.length === 0) throw new InputError("there is nothing to quantize: no layer has a two-dimensional float weight");
+
+  const sizes = settings.groupSize === -1 ? [-1] : GROUP_SIZES.filter((size) => size <= (settings.groupSize ?? Infinity));
+  const trials = sizes.map((groupSize) => assign(candidates, groupSize, tensors, settings, format));
+  // The first is the largest size, and only a size that takes in more weights may replace it.
+  const chosen = trials.reduce((best, trial) => (trial.quantized > best.quantized ? trial : best));
+  if (chosen.quantized === 0) {
+    const reasons = [...new Set(chosen.linears.map(({ why }) => why))].join("; ");
+    throw new InputError(`there is nothing to quantize in the ${format.name} format: ${reasons}`);
+  }
+
+  const planned = new Map(chosen.linears.filter(({ scheme }) => scheme !== undefined).map((linear) => [`${linear.name}.weight`, linear]));
+  const layers = decoder === undefined ? layersByName(tensors) : layersOf(decoder, tensors);
+  const layered = new Set(layers.flat());
+  const outside = [...tensors.keys()].filter((name) => !layered.has(name)).sort();
+  const outputs = [...outside, ...layers.flat()].flatMap((name): TensorSpec[] => {
+    const linear = planned.get(name);
+    if (linear?.scheme !== undefined) return format.layout(linear.name, linear, linear.scheme, settings.order);
+    const { dtype, shape } = tensors.get(name)!;
+    return [{ name, dtype, shape }];
+  });
+  return { linears: chosen.linears, groupSize: chosen.groupSize, outputs, outside, layers, notices: notices(chosen, trials[0]!, settings, format) };
+}
+
+/** What a format's config is told of the run. */
+export function formatRun(plan: Plan, settings: ResolvedSettings, decoder: Decoder | undefined, quantizer: string): FormatRun {
+  return {
+    linears: plan.linears,
+    groupSize: plan.groupSize,
+    bits: settings.bits,
+    symmetric: settings.symmetric,
+    method: settings.method,
+    order: settings.order,
+    damp: settings.damp,
+    quantizer,
+    ...(decoder !== undefined && !decoder.lmHead.tied ? { lmHead: decoder.lmHead.tensor.replace(/\.weight$/, "") } : {}),
+  };
+}
+
+interface Trial {
+  readonly groupSize: number;
+  readonly linears: readonly LinearPlan[];
+  /** How many weights would be quantized. */
+  readonly quantized: number;
+}
+
+function assign(
+  candidates: readonly Candidate[],
+  groupSize: number,
+  tensors: ReadonlyMap<string, TensorSpec>,
+  settings: ResolvedSettings,
+  format: Format,
+): Trial {
+  const refusals = new Map<string, string>();
+  const schemes = candidates.map((linear): QuantScheme => {
+    const scheme = {
+      bits: settings.bits,
+      groupSize: groupSize === -1 ? linear.inFeatures : groupSize,
+      symmetric: settings.symmetric,
+      scaleDtype: format.scaleDtype(modelDtype(tensors.get(`${linear.name}.weight`)!)),
+    };
+    const why = format.refusesLinear(linear, scheme);
+    // One that must stay keeps its siblings back: readers fuse them into one matrix.
+    if (why !== undefined && !refusals.has(linear.stage)) refusals.set(linear.stage, why);
+    return scheme;
+  });
+  let quantized = 0;
+  const linears = candidates.map(({ name, stage, outFeatures, inFeatures }, i): LinearPlan => {
+    const why = refusals.get(stage);
+    if (why !== undefined) return { name, outFeatures, inFeatures, why };
+    quantized += outFeatures * inFeatures;
+    return { name, outFeatures, inFeatures, scheme: schemes[i]! };
+  });
+  return { groupSize, linears, quantized };
+}
+
+function notices(chosen: Trial, first: Trial, settings: ResolvedSettings, format: Format): string[] {
+  const told: string[] = [];
+  if (chosen.groupSize !== first.groupSize) {
+    const misfits = first.linears.filter(({ why }) => why !== undefined);
+    told.push(
+      `groups of ${String(chosen.groupSize)} instead of ${String(first.groupSize)}, for ${kinds(misfits)}: ${misfits[0]!.why!}`,
+    );
+  }
+  const left = chosen.linears.filter(({ why }) => why !== undefined);
+  for (const why of new Set(left.map((linear) => linear.why!))) {
+    told.push(`left as they are: ${kinds(left.filter((linear) => linear.why === why))}, because ${why}`);
+  }
+  const notes = chosen.linears.flatMap((linear) => (linear.scheme === undefined ? [] : (format.notes?.(linear, linear.scheme, settings) ?? [])));
+  return [...told, ...new Set(notes)];
+}
+
+/** Names linears of many layers at once: model.layers.*.mlp.down_proj (30). */
+function kinds(linears: readonly LinearPlan[]): string {
+  const counts = new Map<string, number>();
+  for (const { name } of linears) {
+    const kind = name.replace(/\.\d+\./, ".*.");
+    counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  return [...counts].map(([kind, count]) => `${kind} (${String(count)})`).join(", ");
+}
+
+function linearsOf(decoder: Decoder): Candidate[] {
+  const all: Candidate[] = [];
+  for (let layer = 0; layer < decoder.layers; layer += 1) {
+    // Shapes do not depend on the number of positions.
+    for (const { name: stage, linears } of decoder.stages(layer, 1)) {
+      for (const linear of linears) all.push({ ...linear, stage: `${String(layer)} ${stage}` });
+    }
+  }
+  return all;
+}
+
+const IN_LAYER = /(^|\.)\d+\./;
+/** Not linears, or such that no reader quantizes them: embeddings, norms, the routers of mixtures of experts, convolutions. */
+const NOT_LINEAR = /embed|norm|\.(gate|router|shared_expert_gate|conv1d)\.weight$/;
+
+function linearsByShape(tensors: ReadonlyMap<string, TensorSpec>): Candidate[] {
+  const all: Candidate[] = [];
+  for (const name of layersByName(tensors).flat()) {
+    const { dtype, shape } = tensors.get(name)!;
+    if (shape.length !== 2 || !name.endsWith(".weight") || NOT_LINEAR.test(name) || !FLOATS.has(dtype)) continue;
+    const module = name.slice(0, -".weight".length);
+    all.push({ name: module, stage: module, outFeatures: shape[0]!, inFeatures: shape[1]! });
+  }
+  return all;
+}
+
+/** Tensors by the first number in their names, as they would lie in a decoder. */
+function layersByName(tensors: ReadonlyMap<string, TensorSpec>): string[][] {
+  const layers = new Map<string, string[]>();
+  for (const name of [...tensors.keys()].sort()) {
+    const prefix = IN_LAYER.exec(name);
+    if (prefix === null) continue;
+    const layer = name.slice(0, prefix.index + prefix[0].length);
+    layers.set(layer, [...(layers.get(layer) ?? []), name]);
+  }
+  const numberOf = (prefix: string): number => Number(/(\d+)\.$/.exec(prefix)![1]);
+  return [...layers].sort(([a], [b]) => numberOf(a) - numberOf(b) || (a < b ? -1 : 1)).map(([, names]) => names);
+}
+
+function layersOf(decoder: Decoder, tensors: ReadonlyMap<string, TensorSpec>): string[][] {
+  return Array.from({ length: decoder.layers }, (_, layer) => decoder.tensorsOf(layer).filter((name) => tensors.has(name)));
+}
+
+const FLOATS = new Set(["F64", "F32", "F16", "BF16"]);
+
+function modelDtype({ name, dtype }: TensorSpec): ScaleDtype {
+  if (!FLOATS.has(dtype)) throw new InputError(`${name} is ${dtype}; only F64, F32, F16 and BF16 weights can be quantized`);
+  return dtype === "F64" ? "F32" : (dtype as ScaleDtype);
+}

@@ -1,0 +1,47 @@
+/** What became of one linear. */
+export interface LinearReport {
+  readonly name: string;
+  readonly outFeatures: number;
+  readonly inFeatures: number;
+  /** Absent: left as it is. */
+  readonly quantized?: {
+    readonly method: "rtn" | "gptq";
+    readonly bits: number;
+    readonly groupSize: number;
+    /** tr(ΔW H ΔWᵀ) / tr(W H Wᵀ): the share of the output's energy that is now error. For `rtn` without calibration, H is the identity. */
+    readonly relativeError: number;
+    readonly scales: { readonly min: number; readonly median: number; readonly max: number };
+    /** Share of the mean diagonal that was added to the Hessian before it could be factored; `gptq` only. */
+    readonly damp?: number;
+    /** Input channels that were zero on all calibration tokens. */
+    readonly deadInputs?: number;
+    readonly seconds: number;
+  };
+  /** What is worse than it should be, or why the linear stays as it is. */
+  readonly note?: string;
+}
+
+/** Seconds by what was done in them. They overlap where work does. */
+export type PartSeconds = Record<"read" | "forward" | "hessian" | "factor" | "sweep" | "pack" | "write", number>;
+
+/** The whole run, as it is kept in shardsmith.json. */
+export interface Report {
+  readonly shardsmith: string;
+  readonly source: string;
+  readonly engine: string;
+  readonly run: Readonly<Record<string, string | number | boolean>>;
+  readonly calibration?: { readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number };
+  readonly linears: readonly LinearReport[];
+  readonly notices: readonly string[];
+  readonly warnings: readonly string[];
+  readonly sourceBytes: number;
+  readonly bytes: number;
+  /** Bits a weight of the linears that were quantized, scales and all. */
+  readonly bitsPerWeight: number;
+  readonly shards: readonly { readonly file: string; readonly size: number; readonly sha256: string }[];
+  /** Wall time of the last, uninterrupted part of the run, and where it went. */
+  readonly seconds: number;
+  readonly parts: PartSeconds;
+  /** Layers that an interrupted run had finished before. */
+  readonly resumedAtLayer: number;
+}
