@@ -1,0 +1,92 @@
+import { InputError } from "../errors.js";
+
+export type JsonObject = Record<string, unknown>;
+
+/**
+ * Parses a JSON object from bytes that may be hostile: they must be UTF-8, nest no deeper than `maxDepth`, and name no key of
+ * an object twice (`JSON.parse` would silently keep the last one, other readers the first). `where` begins every message.
+ * Keys such as `__proto__` become plain properties of their own.
+ */
+export function parseJsonObject(bytes: Uint8Array, where: string, maxDepth: number): JsonObject {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new InputError(`${where} is not valid UTF-8`);
+  }
+  checkStructure(text, where, maxDepth);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InputError(`${where} is not valid JSON: ${(error as Error).message}`);
+  }
+  if (!isJsonObject(value)) throw new InputError(`${where} is not a JSON object`);
+  return value;
+}
+
+/** Whether a JSON value is an object, and neither null nor an array. */
+export function isJsonObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+const QUOTE = 0x22, COMMA = 0x2c, BACKSLASH = 0x5c, OPEN_ARRAY = 0x5b, CLOSE_ARRAY = 0x5d, OPEN_OBJECT = 0x7b, CLOSE_OBJECT = 0x7d;
+
+/** Depth and repeated keys, in one walk over the text. Grammar is left to `JSON.parse`, which comes after. */
+function checkStructure(text: string, where: string, maxDepth: number): void {
+  /** The keys seen in each open object; null for an open array. */
+  const open: (Set<string> | null)[] = [];
+  let keyNext = false;
+  for (let i = 0; i < text.length; i++) {
+    switch (text.charCodeAt(i)) {
+      case OPEN_OBJECT:
+      case OPEN_ARRAY:
+        keyNext = text.charCodeAt(i) === OPEN_OBJECT;
+        open.push(keyNext ? new Set() : null);
+        if (open.length > maxDepth) throw new InputError(`${where} nests deeper than ${maxDepth} levels`);
+        break;
+      case CLOSE_OBJECT:
+      case CLOSE_ARRAY:
+        open.pop();
+        keyNext = false;
+        break;
+      case COMMA:
+        keyNext = open.at(-1) instanceof Set;
+        break;
+      case QUOTE: {
+        const end = endOfString(text, i);
+        if (keyNext) {
+          const key = decode(text.slice(i, end + 1));
+          const keys = open.at(-1)!;
+          if (keys.has(key)) throw new InputError(`${where} repeats the key ${JSON.stringify(key)}`);
+          keys.add(key);
+          keyNext = false;
+        }
+        i = end;
+        break;
+      }
+    }
+  }
+}
+
+/** Index of the quote that closes the string opened at `start`; the end of the text if none does. */
+function endOfString(text: string, start: number): number {
+  let end = start;
+  for (;;) {
+    end = text.indexOf('"', end + 1);
+    if (end < 0) return text.length;
+    let backslashes = 0;
+    while (text.charCodeAt(end - 1 - backslashes) === BACKSLASH) backslashes++;
+    if (backslashes % 2 === 0) return end;
+  }
+}
+
+/** A key without its escapes, for comparing. What is no JSON string is left as it is: `JSON.parse` will refuse the whole. */
+function decode(literal: string): string {
+  if (!literal.includes("\\")) return literal.slice(1, -1);
+  try {
+    return JSON.parse(literal) as string;
+  } catch {
+    return literal;
+  }
+}
