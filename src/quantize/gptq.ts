@@ -1,0 +1,189 @@
+import type { LinearAlgebra } from "../engine/engine.js";
+import type { PreparedHessian } from "./hessian.js";
+import { MAGIC } from "./rounding.js";
+import { emptyRows, type RoundedRows } from "./rounded.js";
+import type { QuantScheme } from "./scheme.js";
+import { GridChooser } from "./search.js";
+
+/** Columns between two updates of all that comes after: enough for a matrix product to be fast. */
+const BLOCK = 128;
+/** Columns between two updates of the rest of the block: few, for plain loops. */
+const PANEL = 16;
+/** Rows that are transposed, or whose grids are chosen, together: a cache line of float32. */
+const TILE = 16;
+
+/**
+ * GPTQ (Frantar et al. 2023, arXiv 2210.17323): columns are rounded in the Hessian's order, and each one's error is spread over
+ * those that follow, so that tr(Δ(H + λI)Δᵀ) grows least. A group's grid is chosen when its first column is reached, from the
+ * weights as updated by all columns before it, by error in the diagonal of H + λI.
+ * Rows do not influence each other: any slab of a matrix may be given.
+ * @param weight [rows, hessian.n], finite; weights of dead inputs are taken as 0
+ * @returns with `loss`: tr(Δ(H + λI)Δᵀ), Δ against the weights so taken; H a token's mean
+ */
+export async function gptq(
+  la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, search: boolean, hessian: PreparedHessian,
+): Promise<RoundedRows & { readonly loss: number }> {
+  const { n, factor, permutation, diagonal } = hessian;
+  const size = scheme.groupSize;
+  const groups = n / size;
+  const out = emptyRows(rows, n, size);
+
+  // Transposed and in order, a column of the paper is a contiguous run: w[p · rows + r].
+  const w = transposed(weight, rows, permutation);
+  const deadChannels = new Set(hessian.dead);
+  for (let p = 0; p < n; p++) if (deadChannels.has(permutation[p])) w.fill(0, p * rows, (p + 1) * rows);
+  const codes = new Uint8Array(n * rows);
+  const importance = Float64Array.from(permutation, (channel) => diagonal[channel]);
+  const grids = new GroupGrids(scheme, search, rows);
+  const errors = new Float32Array(Math.min(BLOCK, n) * rows);
+
+  let loss = 0;
+  for (let start = 0, end; start < n; start = end) {
+    end = cut(start, BLOCK, size, n);
+    // Copies of the factor's rows: a matrix product wants contiguous operands, and engines refuse shared memory.
+    const inside = submatrix(factor, n, start, end, start, end);
+    for (let from = start, to; from < end; from = to) {
+      to = Math.min(end, cut(from, PANEL, size, n));
+      for (let p = from; p < to; p++) {
+        if (p % size === 0) {
+          grids.choose(w, p, importance);
+          grids.store(out, groups, hessian.order === "act" ? p / size : Math.floor(permutation[p] / size));
+        }
+        const width = end - start;
+        const row = (p - start) * width - start;
+        loss += roundColumn(w, codes, errors, grids, p * rows, (p - start) * rows, rows, inside[row + p]);
+        for (let c = p + 1; c < to; c++) subtract(w, c * rows, errors, (p - start) * rows, rows, inside[row + c]);
+      }
+      if (to < end) await spread(la, w, errors, rows, submatrix(inside, end - start, from - start, to - start, to - start, end - start), from - start, to - from, to, end);
+    }
+    if (end < n) await spread(la, w, errors, rows, submatrix(factor, n, start, end, end, n), 0, end - start, end, n);
+  }
+
+  untranspose(w, out.dequantized, rows, permutation);
+  untranspose(codes, out.codes, rows, permutation);
+  return { ...out, loss };
+}
+
+/**
+ * Where a block that begins at `start` ends: `limit` columns on or less, so that a group lies whole in one block or begins one.
+ * Then all columns of a group have had all earlier updates when its grid is chosen.
+ */
+function cut(start: number, limit: number, groupSize: number, n: number): number {
+  const end = groupSize <= limit ? start + limit - (limit % groupSize) : Math.min(start + limit, start - (start % groupSize) + groupSize);
+  return Math.min(end, n);
+}
+
+/** The grids of one group over all rows of the slab, as doubles for the loops. */
+class GroupGrids {
+  readonly scales: Float64Array;
+  readonly lows: Float64Array;
+  readonly span: number;
+  readonly #size: number;
+  readonly #rows: number;
+  readonly #chooser: GridChooser;
+  readonly #tile: Float64Array[];
+
+  constructor(scheme: QuantScheme, search: boolean, rows: number) {
+    this.scales = new Float64Array(rows);
+    this.lows = new Float64Array(rows);
+    this.span = 2 ** scheme.bits - 1;
+    this.#size = scheme.groupSize;
+    this.#rows = rows;
+    this.#chooser = new GridChooser(scheme, search);
+    this.#tile = Array.from({ length: TILE }, () => new Float64Array(scheme.groupSize));
+  }
+
+  /** Chooses for the group whose first column stands at position p. */
+  choose(w: Float32Array, p: number, importance: Float64Array): void {
+    const weights = importance.subarray(p, p + this.#size);
+    for (let r0 = 0; r0 < this.#rows; r0 += TILE) {
+      const count = Math.min(TILE, this.#rows - r0);
+      for (let j = 0; j < this.#size; j++) {
+        const column = (p + j) * this.#rows + r0;
+        for (let i = 0; i < count; i++) this.#tile[i][j] = w[column + i]!;
+      }
+      for (let i = 0; i < count; i++) {
+        this.#chooser.choose(this.#tile[i], weights, this.#size);
+        this.scales[r0 + i] = this.#chooser.scale;
+        this.lows[r0 + i] = -this.#chooser.zero;
+      }
+    }
+  }
+
+  store(out: RoundedRows, groups: number, group: number): void {
+    for (let r = 0; r < this.#rows; r++) {
+      out.scales[r * groups + group] = this.scales[r]!;
+      out.zeros[r * groups + group] = -this.lows[r];
+    }
+  }
+}
+
+/** Rounds one column in place, leaving its codes and its errors over the factor's diagonal; returns their squares' sum. */
+function roundColumn(
+  w: Float32Array, codes: Uint8Array, errors: Float32Array, grids: GroupGrids, at: number, errorsAt: number, rows: number, pivot: number,
+): number {
+  const { scales, lows, span } = grids;
+  let loss = 0;
+  for (let r = 0; r < rows; r++) {
+    const x = w[at + r];
+    const scale = scales[r];
+    const low = lows[r];
+    const high = low + span;
+    let q = x / scale + MAGIC - MAGIC;
+    q = q < low ? low : q > high ? high : q;
+    const y = Math.fround(scale * q);
+    const error = (x - y) / pivot;
+    codes[at + r] = q - low;
+    w[at + r] = y;
+    errors[errorsAt + r] = error;
+    loss += error * error;
+  }
+  return loss;
+}
+
+/** w[at …] −= by · errors[errorsAt …]. */
+function subtract(w: Float32Array, at: number, errors: Float32Array, errorsAt: number, rows: number, by: number): void {
+  for (let r = 0; r < rows; r++) w[at + r] = w[at + r] - by * errors[errorsAt + r];
+}
+
+/** Columns from … to of w −= coefficientsᵀ · (`count` rows of errors from row `first`); coefficients [count, to − from]. */
+async function spread(
+  la: LinearAlgebra, w: Float32Array, errors: Float32Array, rows: number, coefficients: Float32Array, first: number, count: number, from: number, to: number,
+): Promise<void> {
+  await la.gemm({
+    m: to - from, n: rows, k: count, transA: true, alpha: -1, beta: 1,
+    a: coefficients, b: errors.subarray(first * rows, (first + count) * rows), c: w.subarray(from * rows, to * rows),
+  });
+}
+
+function submatrix(matrix: Float32Array, cols: number, r0: number, r1: number, c0: number, c1: number): Float32Array<ArrayBuffer> {
+  const part = new Float32Array((r1 - r0) * (c1 - c0));
+  for (let r = r0; r < r1; r++) part.set(matrix.subarray(r * cols + c0, r * cols + c1), (r - r0) * (c1 - c0));
+  return part;
+}
+
+/** [rows, n] → [n, rows] with channel permutation[p] at p. */
+function transposed(matrix: Float32Array, rows: number, permutation: Int32Array): Float32Array<ArrayBuffer> {
+  const n = permutation.length;
+  const result = new Float32Array(n * rows);
+  for (let r0 = 0; r0 < rows; r0 += TILE) {
+    const r1 = Math.min(r0 + TILE, rows);
+    for (let p = 0; p < n; p++) {
+      const channel = permutation[p];
+      for (let r = r0; r < r1; r++) result[p * rows + r] = matrix[r * n + channel]!;
+    }
+  }
+  return result;
+}
+
+/** The way back. */
+function untranspose<A extends Float32Array | Uint8Array>(from: A, to: A, rows: number, permutation: Int32Array): void {
+  const n = permutation.length;
+  for (let r0 = 0; r0 < rows; r0 += TILE) {
+    const r1 = Math.min(r0 + TILE, rows);
+    for (let p = 0; p < n; p++) {
+      const channel = permutation[p];
+      for (let r = r0; r < r1; r++) to[r * n + channel] = from[p * rows + r]!;
+    }
+  }
+}

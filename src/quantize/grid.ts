@@ -1,0 +1,41 @@
+import { roundToDtype } from "../safetensors/floats.js";
+import { clamp, roundHalfEven } from "./rounding.js";
+import type { QuantScheme, ScaleDtype } from "./scheme.js";
+
+/** The values that a group of weights may take: scale · (code − zero), code = 0 … 2^bits − 1. */
+export interface Grid {
+  /** Positive, finite, and already what its stored dtype can hold. */
+  scale: number;
+  zero: number;
+}
+
+/** The largest and the least scale that each dtype holds. Subnormals only where half precision would otherwise run out. */
+const SCALE_LIMITS: Readonly<Record<ScaleDtype, { readonly least: number; readonly largest: number }>> = {
+  F16: { least: 2 ** -24, largest: 65504 },
+  BF16: { least: 2 ** -126, largest: 2 ** 127 * (2 - 2 ** -7) },
+  F32: { least: 2 ** -126, largest: 2 ** 127 * (2 - 2 ** -23) },
+};
+
+/** The largest scale of a dtype. A group that got it wanted more: its weights are clipped, which has to be reported. */
+export function largestScale(dtype: ScaleDtype): number {
+  return SCALE_LIMITS[dtype].largest;
+}
+
+/** A positive scale as the checkpoint will hold it: rounded to its dtype, never 0, never infinite. */
+export function storedScale(scale: number, dtype: ScaleDtype): number {
+  const { least, largest } = SCALE_LIMITS[dtype];
+  return clamp(roundToDtype(clamp(scale, least, largest), dtype), least, largest);
+}
+
+/**
+ * The step, not yet rounded, with which a grid of 2^bits values just spans min … max (min ≤ 0 ≤ max). Symmetric grids have
+ * one value more below zero than above; half a step is given to either side.
+ */
+export function spanningStep(min: number, max: number, scheme: QuantScheme): number {
+  return scheme.symmetric ? Math.max(-min, max) / (2 ** (scheme.bits - 1) - 0.5) : (max - min) / (2 ** scheme.bits - 1);
+}
+
+/** The code that stands for 0 on a grid of this scale that starts at `min`. */
+export function zeroPoint(min: number, scale: number, scheme: QuantScheme): number {
+  return scheme.symmetric ? 2 ** (scheme.bits - 1) : clamp(roundHalfEven(-min / scale), 0, 2 ** scheme.bits - 1);
+}

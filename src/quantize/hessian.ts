@@ -1,0 +1,107 @@
+import type { LinearAlgebra } from "../engine/engine.js";
+import { inverseCholesky } from "../engine/linear-algebra.js";
+import { findNonFinite } from "./matrix.js";
+import { channelOrder } from "./order.js";
+import type { Order } from "./scheme.js";
+
+export interface HessianOptions {
+  readonly order: Order;
+  /** A divisor of n. */
+  readonly groupSize: number;
+  /** λ as a fraction of the mean diagonal; 0.01 … 0.05 are usual. */
+  readonly damp: number;
+}
+
+/**
+ * What the methods need of H = XᵀX / tokens, so that tr(Δ·H·Δᵀ) is the squared output error of a token. Everything that is
+ * large lies in shared memory: several threads read it at once, and none may write.
+ */
+export interface PreparedHessian {
+  /** Input channels. */
+  readonly n: number;
+  /** Tokens that went into it. */
+  readonly tokens: number;
+  /** H itself [n, n], channels as they lie, without damping. */
+  readonly matrix: Float32Array;
+  /** [n, n] upper triangular with (P(H + λI)Pᵀ)⁻¹ = RᵀR, zero below the diagonal; row and column p belong to channel permutation[p]. */
+  readonly factor: Float32Array;
+  /** The diagonal of what was factored [n], channels as they lie: H_jj + λ. Dead inputs have the mean of the others. */
+  readonly diagonal: Float64Array;
+  /** [n]: the channel visited at each position. */
+  readonly permutation: Int32Array;
+  /** Channels whose input was zero on every token, rising. Nothing is known of them: GPTQ sets their weights to 0. */
+  readonly dead: Int32Array;
+  /** λ, absolute. */
+  readonly lambda: number;
+  /** The fraction of the mean diagonal that λ came to be, and how often it was raised to get there. */
+  readonly damp: number;
+  readonly raised: number;
+  readonly order: Order;
+  readonly groupSize: number;
+}
+
+/** Why a linear cannot be calibrated with what was gathered; it is then to be rounded to nearest, and said so. */
+export interface HessianProblem {
+  readonly problem: "no tokens" | "not finite" | "not positive definite";
+  /** One sentence without the linear's name. */
+  readonly detail: string;
+}
+
+const DAMP_STEP = 0.01;
+const DAMP_LIMIT = 1;
+
+/**
+ * Makes ready a stage's Hessian for the linears that share it. Made to be run by `Engine.call`: `sum` may be moved.
+ * Damping that is too little for a Cholesky factor rises in steps of 0.01 up to 1.
+ * @param sum XᵀX over all tokens [n, n], symmetric
+ * @param tokens rows of X
+ */
+export async function prepareHessian(
+  la: LinearAlgebra, sum: Float32Array, tokens: number, { order, groupSize, damp }: HessianOptions,
+): Promise<PreparedHessian | HessianProblem> {
+  const n = Math.sqrt(sum.length);
+  if (!(tokens > 0)) return { problem: "no tokens", detail: "no calibration token reached it" };
+  const bad = findNonFinite(sum);
+  if (bad >= 0) {
+    const pair = [Math.floor(bad / n), bad % n];
+    return { problem: "not finite", detail: `its input holds NaN or infinity: the Hessian is ${sum[bad]} at channels ${pair.join(" and ")}` };
+  }
+
+  const matrix = shared(Float32Array, sum.length);
+  for (let i = 0; i < sum.length; i++) matrix[i] = sum[i] / tokens;
+  const diagonal = shared(Float64Array, n);
+  for (let j = 0; j < n; j++) diagonal[j] = matrix[j * n + j]!;
+  const permutation = shared(Int32Array, n);
+  permutation.set(channelOrder(order, diagonal, groupSize));
+  const dead = Int32Array.from(diagonal.keys()).filter((j) => !(diagonal[j] > 0));
+  const total = diagonal.reduce((a, b) => a + b, 0);
+  // The mean of the others rather than 1, so that nothing depends on how large the activations are.
+  const mean = dead.length < n ? total / (n - dead.length) : 1;
+  for (const j of dead) diagonal[j] = mean;
+
+  let fraction = damp;
+  for (let raised = 0; ; raised++) {
+    const lambda = fraction * mean;
+    const ordered = new Float64Array(n * n);
+    for (let p = 0; p < n; p++) {
+      const row = permutation[p] * n;
+      for (let q = 0; q < n; q++) ordered[p * n + q] = matrix[row + permutation[q]]!;
+      ordered[p * n + p] = diagonal[permutation[p]] + lambda;
+    }
+    const inverse = await inverseCholesky(la, ordered, n);
+    if (inverse !== undefined) {
+      const factor = shared(Float32Array, n * n);
+      factor.set(inverse);
+      for (let j = 0; j < n; j++) diagonal[j] = diagonal[j] + lambda;
+      return { n, tokens, matrix, factor, diagonal, permutation, dead, lambda, damp: fraction, raised, order, groupSize };
+    }
+    if (fraction >= DAMP_LIMIT) {
+      return { problem: "not positive definite", detail: `its Hessian is not positive definite, even with damping ${fraction.toFixed(2)}` };
+    }
+    fraction = Math.min(DAMP_LIMIT, damp + (raised + 1) * DAMP_STEP);
+  }
+}
+
+function shared<A>(type: new (buffer: SharedArrayBuffer) => A, length: number): A {
+  return new type(new SharedArrayBuffer(length * (type as unknown as { BYTES_PER_ELEMENT: number }).BYTES_PER_ELEMENT));
+}

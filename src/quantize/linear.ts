@@ -1,0 +1,115 @@
+import type { Engine } from "../engine/engine.js";
+import { InputError } from "../errors.js";
+import { largestScale } from "./grid.js";
+import type { HessianOptions, HessianProblem, PreparedHessian } from "./hessian.js";
+import { findNonFinite, type Matrix } from "./matrix.js";
+import { groupOfChannel } from "./order.js";
+import type { QuantizedLinear } from "./quantized-linear.js";
+import { emptyRows } from "./rounded.js";
+import type { QuantScheme } from "./scheme.js";
+import type { Method, Slab, SlabArgs } from "./slab.js";
+
+/** Fewer rows than this are not worth another thread. */
+const LEAST_ROWS = 64;
+
+type Threads = Pick<Engine, "call" | "parallelism">;
+
+export interface LinearOptions {
+  /** As errors name it. */
+  readonly name: string;
+  readonly scheme: QuantScheme;
+  readonly method: Method;
+  /** `gptq` needs it. Its group size must be the scheme's. */
+  readonly hessian?: PreparedHessian;
+  /** Search for each group's best scale; on unless switched off. */
+  readonly search?: boolean;
+}
+
+export interface LinearResult {
+  readonly linear: QuantizedLinear;
+  /** What a reader will make of it, for the stages that follow. */
+  readonly dequantized: Matrix;
+  readonly stats: LinearStats;
+}
+
+export interface LinearStats {
+  /** tr(ΔHΔᵀ) / tr(WHWᵀ), H without damping: the share of the output's energy that is error. Without a Hessian ‖Δ‖² / ‖W‖². 0 if W·H is 0. */
+  readonly relativeError: number;
+  /** tr(ΔHΔᵀ), H a token's mean: the squared error of one token's output. */
+  readonly error: number;
+  readonly scales: { readonly min: number; readonly median: number; readonly max: number };
+  /** Scales that stand at the largest value of their dtype: these groups are clipped, and that is worth a warning. */
+  readonly clippedScales: number;
+  /** Of all threads together. */
+  readonly seconds: number;
+}
+
+/** `prepareHessian` in one of the engine's threads; `sum` is moved there. */
+export function prepareHessianIn(
+  engine: Threads, sum: Float32Array<ArrayBuffer>, tokens: number, options: HessianOptions,
+): Promise<PreparedHessian | HessianProblem> {
+  return engine.call(new URL("./hessian.js", import.meta.url).href, "prepareHessian", [sum, tokens, options], [sum.buffer]);
+}
+
+/**
+ * Quantizes a linear's weight [out, in], its rows spread over the engine's threads. The weight stays as it is.
+ * Throws `InputError` for a weight that holds NaN or infinity.
+ */
+export async function quantizeLinear(engine: Threads, weight: Matrix, options: LinearOptions): Promise<LinearResult> {
+  const { name, scheme, method, hessian, search = true } = options;
+  const { rows, cols } = weight;
+  const bad = findNonFinite(weight.data);
+  if (bad >= 0) throw new InputError(`${name}: the weight at row ${Math.floor(bad / cols)}, column ${bad % cols} is ${weight.data[bad]}`);
+
+  const slabs = await Promise.all(
+    splitRows(rows, engine.parallelism).map(([from, to]) => {
+      const part = weight.data.slice(from * cols, to * cols);
+      const args: SlabArgs = { method, weight: part, rows: to - from, inFeatures: cols, scheme, search, ...(hessian && { hessian }) };
+      return engine.call<Slab>(new URL("./slab.js", import.meta.url).href, "quantizeSlab", [args], [part.buffer]);
+    }),
+  );
+  const { codes, scales, zeros, dequantized } = joined(slabs, rows, cols, scheme.groupSize);
+  const error = slabs.reduce((sum, slab) => sum + slab.error, 0);
+  const energy = slabs.reduce((sum, slab) => sum + slab.energy, 0);
+  // Weights that GPTQ has driven out of range would be written without a word otherwise.
+  if (!Number.isFinite(error)) throw new InputError(`${name}: its error is ${error}: the weights or the activations are too large for float32`);
+  const groupOf = method === "gptq" && hessian?.order === "act" ? groupOfChannel(hessian.permutation, scheme.groupSize) : undefined;
+  return {
+    linear: { outFeatures: rows, inFeatures: cols, scheme, codes, scales, zeros, ...(groupOf && { groupOf }) },
+    dequantized: { rows, cols, data: dequantized },
+    stats: {
+      relativeError: energy > 0 ? Math.max(0, error) / energy : 0,
+      error: Math.max(0, error),
+      ...scaleStats(scales, largestScale(scheme.scaleDtype)),
+      seconds: slabs.reduce((sum, slab) => sum + slab.seconds, 0),
+    },
+  };
+}
+
+/** Row ranges for `threads` threads, as even as whole rows allow. */
+function splitRows(rows: number, threads: number): [number, number][] {
+  const count = Math.max(1, Math.min(threads, Math.floor(rows / LEAST_ROWS)));
+  return Array.from({ length: count }, (_, i) => [Math.floor((i * rows) / count), Math.floor(((i + 1) * rows) / count)]);
+}
+
+function joined(slabs: readonly Slab[], rows: number, cols: number, groupSize: number) {
+  const [only] = slabs;
+  if (slabs.length === 1 && only !== undefined) return only;
+  const all = emptyRows(rows, cols, groupSize);
+  for (const part of ["codes", "scales", "zeros", "dequantized"] as const) {
+    let at = 0;
+    for (const slab of slabs) {
+      all[part].set(slab[part], at);
+      at += slab[part].length;
+    }
+  }
+  return all;
+}
+
+function scaleStats(scales: Float32Array, largest: number): Pick<LinearStats, "scales" | "clippedScales"> {
+  const sorted = scales.slice().sort();
+  return {
+    scales: { min: sorted[0], median: sorted[sorted.length >> 1], max: sorted[sorted.length - 1] },
+    clippedScales: sorted.length - sorted.findLastIndex((s) => s < largest) - 1,
+  };
+}

@@ -1,0 +1,62 @@
+import type { LinearAlgebra } from "../engine/engine.js";
+import { transferring } from "../engine/transferring.js";
+import { outputEnergy } from "./energy.js";
+import { gptq } from "./gptq.js";
+import type { PreparedHessian } from "./hessian.js";
+import type { RoundedRows } from "./rounded.js";
+import { roundToNearest } from "./rtn.js";
+import type { QuantScheme } from "./scheme.js";
+
+export const METHODS = ["rtn", "gptq"] as const;
+export type Method = (typeof METHODS)[number];
+
+/** Some rows of a linear and how to quantize them: all that a thread needs. */
+export interface SlabArgs {
+  readonly method: Method;
+  /** [rows, inFeatures], finite. */
+  readonly weight: Float32Array<ArrayBuffer>;
+  readonly rows: number;
+  readonly inFeatures: number;
+  readonly scheme: QuantScheme;
+  /** Scale search (`GridChooser`) rather than the grid that spans each group. */
+  readonly search: boolean;
+  /** `gptq` needs it; `rtn` weights its scale search by it. Both measure their error in it. */
+  readonly hessian?: PreparedHessian;
+}
+
+export interface Slab extends RoundedRows {
+  /**
+   * What the method minimised. gptq: tr(Δ(H + λI)Δᵀ), dead inputs left out; rtn: the same as `error`.
+   */
+  readonly loss: number;
+  /** tr(Δ·H·Δᵀ), without damping: the squared error of a token's output. Without a Hessian, H = I. */
+  readonly error: number;
+  /** tr(W·H·Wᵀ), likewise. */
+  readonly energy: number;
+  readonly seconds: number;
+}
+
+/** Quantizes some rows of a linear. Made to be run by `Engine.call`: what comes back is moved. */
+export async function quantizeSlab(la: LinearAlgebra, args: SlabArgs) {
+  const slab = await computeSlab(la, args);
+  return transferring(slab, [slab.codes.buffer, slab.scales.buffer, slab.zeros.buffer, slab.dequantized.buffer]);
+}
+
+async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, search, hessian }: SlabArgs): Promise<Slab> {
+  const began = performance.now();
+  const rounded = await round();
+  const difference = weight.map((w, i) => w - rounded.dequantized[i]);
+  const error = await outputEnergy(la, difference, rows, inFeatures, hessian?.matrix);
+  const energy = await outputEnergy(la, weight, rows, inFeatures, hessian?.matrix);
+  return { loss: error, ...rounded, error, energy, seconds: (performance.now() - began) / 1000 };
+
+  async function round(): Promise<RoundedRows & { readonly loss?: number }> {
+    switch (method) {
+      case "rtn":
+        return roundToNearest(weight, rows, inFeatures, scheme, search, hessian?.diagonal);
+      case "gptq":
+        if (hessian === undefined) throw new Error("gptq needs a Hessian");
+        return gptq(la, weight, rows, scheme, search, hessian);
+    }
+  }
+}
