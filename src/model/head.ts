@@ -1,0 +1,39 @@
+import type { Graph } from "../engine/graph.js";
+import type { Decoder, Stage } from "./decoder.js";
+
+/** The norm behind the last layer, as a stage: takes the hidden state `h`, leaves `x`, which lm_head takes. */
+export function finalNormStage(decoder: Decoder): Stage {
+  const { hiddenSize: width, finalNorm: { tensor, plus, eps } } = decoder;
+  return {
+    name: "final norm",
+    graph: {
+      inputs: [{ name: "h", width }],
+      weights: [{ name: "norm", shape: [width] }],
+      nodes: [{ op: "rmsNorm", out: "x", x: "h", weight: "norm", eps }],
+      outputs: [{ name: "x", width }],
+    },
+    weights: new Map([["norm", { tensor, plus }]]),
+    x: "x",
+    linears: [],
+    carry: ["x"],
+  };
+}
+
+/**
+ * From `x` to `logits` for `rows` of the vocabulary: its weight `lm_head` [rows, hidden] is a slice of lm_head's rows, so that a
+ * large vocabulary can be taken in parts. Caps come after it (`capLogits`).
+ */
+export function logitsGraph(hiddenSize: number, rows: number): Graph {
+  return {
+    inputs: [{ name: "x", width: hiddenSize }],
+    weights: [{ name: "lm_head", shape: [rows, hiddenSize] }],
+    nodes: [{ op: "linear", out: "logits", x: "x", weight: "lm_head" }],
+    outputs: [{ name: "logits", width: rows }],
+  };
+}
+
+/** Gemma's `final_logit_softcapping`, in place: cap · tanh(logit / cap). Does nothing without a cap. */
+export function capLogits(logits: Float32Array, cap: number | undefined): void {
+  if (cap === undefined) return;
+  for (let i = 0; i < logits.length; i++) logits[i] = cap * Math.tanh(logits[i] / cap);
+}
