@@ -39,6 +39,8 @@ export interface Format {
   refusesRun(run: { readonly bits: number; readonly symmetric: boolean; readonly order: Order }): string | undefined;
   /** Why this format, or its readers, cannot hold a linear of this shape; undefined if they can. */
   refusesLinear(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string | undefined;
+  /** What single readers will not take of it, though the format can hold it; none if all take it. For warnings, one a text. */
+  notes(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string[];
   /** The tensors that a quantized linear becomes, before any of it is computed. */
   layout(name: string, linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme, order: Order): TensorSpec[];
   /** The same tensors with their bytes, in the same order. */
