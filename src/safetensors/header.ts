@@ -1,6 +1,6 @@
 import { InputError } from "../errors.js";
 import { byteSize, DTYPE_BITS, elementCount, isDtype } from "./dtypes.js";
-import { isJsonObject, parseJsonObject } from "./json.js";
+import { isJsonObject, parseJsonObject, quote } from "./json.js";
 import type { JsonObject } from "./json.js";
 import type { TensorSpec } from "./tensor.js";
 
@@ -74,7 +74,7 @@ function parseMetadata(value: unknown, file: string): Map<string, string> {
   if (!isJsonObject(value)) throw new InputError(`${file}: __metadata__ is not an object`);
   const metadata = new Map<string, string>();
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== "string") throw new InputError(`${file}: __metadata__ has a value that is not a string, at ${JSON.stringify(key)}`);
+    if (typeof text !== "string") throw new InputError(`${file}: __metadata__ has a value that is not a string, at ${quote(key)}`);
     metadata.set(key, text);
   }
   return metadata;
@@ -84,7 +84,7 @@ const KEYS = ["dtype", "shape", "data_offsets"];
 
 function parseTensor(name: string, value: unknown, dataStart: number, fileSize: number, file: string): TensorEntry {
   const fail = (what: string): never => {
-    throw new InputError(`${file}: tensor ${JSON.stringify(name)}${what}`);
+    throw new InputError(`${file}: tensor ${quote(name)}${what}`);
   };
   // A lone surrogate cannot be written as UTF-8: no other program could ask for this tensor.
   if (/\p{Surrogate}/u.test(name)) fail(" has a name that is not valid Unicode");
@@ -92,17 +92,17 @@ function parseTensor(name: string, value: unknown, dataStart: number, fileSize: 
   checkKeys(value, fail);
 
   const { dtype, shape, data_offsets: offsets } = value;
-  if (!isDtype(dtype)) return fail(` has the unknown dtype ${JSON.stringify(dtype)}`);
-  if (!isSizes(shape)) return fail(` has the shape ${JSON.stringify(shape)}; every size must be a whole number of at least 0`);
+  if (!isDtype(dtype)) return fail(` has the unknown dtype ${quote(dtype)}`);
+  if (!isSizes(shape)) return fail(` has the shape ${quote(shape)}; every size must be a whole number of at least 0`);
   if (!isSizes(offsets) || offsets.length !== 2) {
-    return fail(` has the data_offsets ${JSON.stringify(offsets)}; they must be two whole numbers of at least 0`);
+    return fail(` has the data_offsets ${quote(offsets)}; they must be two whole numbers of at least 0`);
   }
   const [from, to] = offsets as [number, number];
   if (from > to) fail(` begins at byte ${from} and ends before it, at ${to}`);
   if (to > fileSize - dataStart) fail(` ends at byte ${to}, but the file has only ${fileSize - dataStart} bytes of data`);
 
   const size = byteSize(dtype, shape);
-  const described = `${dtype} of shape ${JSON.stringify(shape)}`;
+  const described = `${dtype} of shape ${quote(shape)}`;
   if (elementCount(shape) === Infinity || size === Infinity) fail(` is ${described}: more than can be counted`);
   if (!Number.isInteger(size)) fail(` is ${described}: elements of ${DTYPE_BITS[dtype]} bits that do not fill whole bytes`);
   if (size !== to - from) fail(` is ${described}, which takes ${size} bytes, but its data_offsets span ${to - from}`);
@@ -112,7 +112,7 @@ function parseTensor(name: string, value: unknown, dataStart: number, fileSize: 
 function checkKeys(value: JsonObject, fail: (what: string) => never): void {
   for (const key of KEYS) if (!Object.hasOwn(value, key)) fail(` has no ${key}`);
   // A key that we do not know could change what the others mean.
-  for (const key of Object.keys(value)) if (!KEYS.includes(key)) fail(` has the unknown key ${JSON.stringify(key)}`);
+  for (const key of Object.keys(value)) if (!KEYS.includes(key)) fail(` has the unknown key ${quote(key)}`);
 }
 
 function isSizes(value: unknown): value is number[] {
@@ -124,8 +124,8 @@ function checkCover(tensors: readonly TensorEntry[], dataStart: number, fileSize
   let covered = dataStart;
   let before = "";
   for (const { name, start, end } of tensors) {
-    if (start < covered) throw new InputError(`${file}: tensor ${JSON.stringify(name)} overlaps tensor ${JSON.stringify(before)}`);
-    if (start > covered) throw new InputError(`${file}: ${start - covered} bytes before tensor ${JSON.stringify(name)} belong to no tensor`);
+    if (start < covered) throw new InputError(`${file}: tensor ${quote(name)} overlaps tensor ${quote(before)}`);
+    if (start > covered) throw new InputError(`${file}: ${start - covered} bytes before tensor ${quote(name)} belong to no tensor`);
     covered = end;
     before = name;
   }

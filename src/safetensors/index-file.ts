@@ -1,5 +1,5 @@
 import { InputError } from "../errors.js";
-import { isJsonObject, parseJsonObject } from "./json.js";
+import { isJsonObject, parseJsonObject, quote } from "./json.js";
 
 /** The index of a sharded checkpoint, as transformers writes it. */
 export const INDEX_FILE = "model.safetensors.index.json";
@@ -22,7 +22,7 @@ export function parseIndex(bytes: Uint8Array, file: string): ReadonlyMap<string,
   for (const [name, shard] of entries) {
     if (typeof shard !== "string" || !/^[^/\\:\0]+\.safetensors$/.test(shard)) {
       throw new InputError(
-        `${file}: tensor ${JSON.stringify(name)} is said to be in ${JSON.stringify(shard)}; it must be the plain name of a .safetensors file beside the index`,
+        `${file}: tensor ${quote(name)} is said to be in ${quote(shard)}; it must be the plain name of a .safetensors file beside the index`,
       );
     }
   }
@@ -38,14 +38,14 @@ export function checkIndex(index: ReadonlyMap<string, string>, shards: ReadonlyM
   for (const [shard, names] of shards) {
     for (const name of names) {
       const other = found.get(name);
-      if (other !== undefined) throw new InputError(`${file}: tensor ${JSON.stringify(name)} is in two files, ${other} and ${shard}`);
+      if (other !== undefined) throw new InputError(`${file}: tensor ${quote(name)} is in two files, ${other} and ${shard}`);
       found.set(name, shard);
     }
   }
   for (const [name, shard] of index) {
-    if (found.get(name) !== shard) throw new InputError(`${file}: tensor ${JSON.stringify(name)} is said to be in ${shard}, but is not`);
+    if (found.get(name) !== shard) throw new InputError(`${file}: tensor ${quote(name)} is said to be in ${shard}, but is not`);
   }
   for (const [name, shard] of found) {
-    if (!index.has(name)) throw new InputError(`${file}: tensor ${JSON.stringify(name)} is in ${shard}, but is not listed`);
+    if (!index.has(name)) throw new InputError(`${file}: tensor ${quote(name)} is in ${shard}, but is not listed`);
   }
 }

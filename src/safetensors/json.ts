@@ -30,6 +30,15 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Longer than any name worth reading; a hostile file could fill the screen for hours. */
+const MAX_QUOTED = 200;
+
+/** A value from a file as JSON for a message: cut where it is long, without characters that would steer a terminal. */
+export function quote(value: unknown): string {
+  const json = JSON.stringify(value).replace(/[\u007f-\u009f]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`);
+  return json.length > MAX_QUOTED ? `${json.slice(0, MAX_QUOTED)}…` : json;
+}
+
 const QUOTE = 0x22, COMMA = 0x2c, BACKSLASH = 0x5c, OPEN_ARRAY = 0x5b, CLOSE_ARRAY = 0x5d, OPEN_OBJECT = 0x7b, CLOSE_OBJECT = 0x7d;
 
 /** Depth and repeated keys, in one walk over the text. Grammar is left to `JSON.parse`, which comes after. */
@@ -58,7 +67,7 @@ function checkStructure(text: string, where: string, maxDepth: number): void {
         if (keyNext) {
           const key = decode(text.slice(i, end + 1));
           const keys = open.at(-1)!;
-          if (keys.has(key)) throw new InputError(`${where} repeats the key ${JSON.stringify(key)}`);
+          if (keys.has(key)) throw new InputError(`${where} repeats the key ${quote(key)}`);
           keys.add(key);
           keyNext = false;
         }

@@ -2,6 +2,7 @@ import { InputError } from "../errors.js";
 import { byteSize } from "./dtypes.js";
 import { LENGTH_BYTES, MAX_HEADER_BYTES } from "./header.js";
 import type { TensorEntry } from "./header.js";
+import { quote } from "./json.js";
 import type { TensorSpec } from "./tensor.js";
 
 /** One file to be written: all that is known of it before any tensor's bytes exist. */
@@ -28,7 +29,7 @@ export function planShards(specs: readonly TensorSpec[], maxShardSize: number): 
   let room = maxShardSize;
   for (const spec of specs) {
     const bytes = checkedSize(spec);
-    if (names.has(spec.name)) throw new InputError(`two tensors are named ${JSON.stringify(spec.name)}`);
+    if (names.has(spec.name)) throw new InputError(`two tensors are named ${quote(spec.name)}`);
     names.add(spec.name);
     if (bytes > room && groups.at(-1)!.length > 0) {
       groups.push([]);
@@ -55,12 +56,12 @@ interface Sized {
 }
 
 function checkedSize({ name, dtype, shape }: TensorSpec): number {
-  const quoted = JSON.stringify(name);
+  const quoted = quote(name);
   if (name === "__metadata__") throw new InputError(`a tensor cannot be named ${quoted}: safetensors reserves the name`);
   if (/\p{Surrogate}/u.test(name)) throw new InputError(`a tensor cannot be named ${quoted}: it is not valid Unicode`);
   const bytes = byteSize(dtype, shape);
   if (!Number.isSafeInteger(bytes)) {
-    throw new InputError(`tensor ${quoted}: ${dtype} of shape ${JSON.stringify(shape)} is not a whole number of bytes that can be counted`);
+    throw new InputError(`tensor ${quoted}: ${dtype} of shape ${quote(shape)} is not a whole number of bytes that can be counted`);
   }
   return bytes;
 }
