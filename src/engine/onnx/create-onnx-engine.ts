@@ -1,0 +1,83 @@
+import { availableParallelism } from "node:os";
+import type { Activations, Engine, HessianAccumulator, PreparedGraph } from "../engine.js";
+import type { Graph } from "../graph.js";
+import { Buffers } from "./buffers.js";
+import type { GraphRun, NamedActivations } from "./graphs.js";
+import { Pool } from "./pool.js";
+import { Thread } from "./thread.js";
+
+export interface OnnxEngineOptions {
+  /** Threads for graphs and Hessians; as many as there are cores unless said. */
+  readonly threads?: number;
+}
+
+/**
+ * An engine on ONNX Runtime's CPU kernels, in a worker thread; `call`s run in threads of their own, one core each.
+ * @throws {InputError} when ONNX Runtime's native binding does not load here, with the way out
+ */
+export async function createOnnxEngine({ threads = availableParallelism() }: OnnxEngineOptions = {}): Promise<Engine> {
+  const worker = new Thread(new URL("./worker.js", import.meta.url), { threads });
+  const version = await worker.request<string>("version", []).catch(async (error: unknown) => {
+    await worker.close();
+    throw error;
+  });
+  const pool = new Pool(threads);
+  const buffers = new Buffers();
+  let nextId = 0;
+
+  return {
+    description: `ONNX Runtime ${version} on the CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`,
+    parallelism: pool.size,
+
+    async prepare(graph, weights) {
+      const id = nextId++;
+      await worker.request("prepare", [id, graph, weights], [...weights.values()].map(({ buffer }) => buffer));
+      return preparedGraph(worker, buffers, graph, id);
+    },
+
+    async hessian(n) {
+      const id = nextId++;
+      await worker.request("hessian", [id, n]);
+      return hessianAccumulator(worker, n, id);
+    },
+
+    call: (moduleUrl, exportName, args, transfer) => pool.call(moduleUrl, exportName, args, transfer),
+
+    recycle: ({ data }) => buffers.give(data.buffer),
+
+    async close() {
+      await Promise.all([worker.close(), pool.close()]);
+    },
+  };
+}
+
+function preparedGraph(worker: Thread, buffers: Buffers, graph: Graph, id: number): PreparedGraph {
+  return {
+    async run(inputs) {
+      const given = Object.fromEntries(graph.inputs.map(({ name, width }) => [name, checked(name, width, inputs[name])]));
+      const { batch, tokens } = Object.values(given)[0];
+      const outputs = Object.fromEntries(graph.outputs.map(({ name, width }) =>
+        [name, { batch, tokens, width, data: new Float32Array(buffers.take(batch * tokens * width * 4)) }]));
+      return worker.request<{ inputs: Record<string, Activations>; outputs: Record<string, Activations> }>(
+        "run", [id, { inputs: given, outputs } satisfies GraphRun], [...buffersOf(given), ...buffersOf(outputs)]);
+    },
+    release: () => worker.request("release", [id]),
+  };
+}
+
+function hessianAccumulator(worker: Thread, n: number, id: number): HessianAccumulator {
+  return {
+    add: (x) => worker.request("add", [id, checked("x", n, x)], [x.data.buffer]),
+    finish: () => worker.request("finish", [id]),
+  };
+}
+
+const buffersOf = (named: NamedActivations): ArrayBuffer[] => Object.values(named).map(({ data }) => data.buffer);
+
+function checked(name: string, width: number, activations: Activations | undefined): Activations {
+  if (activations === undefined) throw new Error(`The graph's input ${name} is missing.`);
+  const { batch, tokens, data } = activations;
+  if (activations.width !== width) throw new Error(`The input ${name} is ${activations.width} wide instead of ${width}.`);
+  if (data.length !== batch * tokens * width) throw new Error(`The input ${name} has ${data.length} values instead of ${batch}·${tokens}·${width}.`);
+  return activations;
+}

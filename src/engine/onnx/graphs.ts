@@ -1,0 +1,88 @@
+import type { Tensor } from "onnxruntime-node";
+import type { Activations } from "../engine.js";
+import type { Graph, GraphNode } from "../graph.js";
+import { transferring, type Transferring } from "../transferring.js";
+import { LAST_POSITIONS, lower, TOTAL_LENGTH } from "./lower.js";
+import { compile, loadRuntime, type Session } from "./runtime.js";
+
+export type NamedActivations = Readonly<Record<string, Activations>>;
+
+/** Inputs and outputs of a run. */
+export interface GraphRun {
+  readonly inputs: NamedActivations;
+  readonly outputs: NamedActivations;
+}
+
+interface Prepared {
+  readonly session: Promise<Session>;
+  /** A name in the caller's graph → the session's. */
+  readonly nameOf: ReadonlyMap<string, string>;
+  readonly weights: Readonly<Record<string, Tensor>>;
+}
+
+/** The graphs of one worker, by the number under which they were prepared. Graphs that differ only in their names share a session. */
+export class Graphs {
+  readonly #sessions = new Map<string, Promise<Session>>();
+  readonly #prepared = new Map<number, Prepared>();
+
+  constructor(private readonly threads: number) {}
+
+  async prepare(id: number, graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<void> {
+    const { Tensor } = await loadRuntime();
+    const { alike, nameOf } = canonical(graph);
+    const key = JSON.stringify(alike);
+    const session = this.#sessions.get(key) ?? compile(lower(alike), this.threads);
+    this.#sessions.set(key, session);
+    await session;
+    this.#prepared.set(id, {
+      session, nameOf,
+      weights: Object.fromEntries(graph.weights.map(({ name, shape }) => {
+        const data = weights.get(name);
+        if (data === undefined) throw new Error(`The graph's weight ${name} is missing.`);
+        return [nameOf.get(name)!, new Tensor("float32", data, shape)];
+      })),
+    });
+  }
+
+  /** Fills the outputs, and moves everything back. */
+  async run(id: number, { inputs, outputs }: GraphRun): Promise<Transferring<GraphRun>> {
+    const { Tensor } = await loadRuntime();
+    const { session, nameOf, weights } = this.#prepared.get(id)!;
+    const { batch, tokens } = Object.values(inputs)[0];
+    const tensors = (named: NamedActivations) => Object.fromEntries(Object.entries(named).map(([name, a]) =>
+      [nameOf.get(name)!, new Tensor("float32", a.data, [a.batch, a.tokens, a.width])]));
+    await (await session).run({
+      ...tensors(inputs), ...weights,
+      [LAST_POSITIONS]: new Tensor("int32", new Int32Array(batch).fill(tokens - 1), [batch]),
+      [TOTAL_LENGTH]: new Tensor("int32", Int32Array.of(tokens), [1]),
+    }, tensors(outputs));
+    return transferring({ inputs, outputs }, [inputs, outputs].flatMap((named) => Object.values(named).map(({ data }) => data.buffer)));
+  }
+
+  release(id: number): void {
+    this.#prepared.delete(id);
+  }
+}
+
+// The fields of a node that name values; the rest are numbers and kinds.
+const NAMES = ["out", "x", "weight", "bias", "q", "k", "v", "cos", "sin", "a", "b"];
+
+/** The graph with its names numbered in order of appearance. */
+function canonical(graph: Graph): { readonly alike: Graph; readonly nameOf: ReadonlyMap<string, string> } {
+  const nameOf = new Map<string, string>();
+  const rename = (name: string): string => {
+    if (!nameOf.has(name)) nameOf.set(name, `v${nameOf.size}`);
+    return nameOf.get(name)!;
+  };
+  const renamed = <V extends { readonly name: string }>(values: readonly V[]): V[] => values.map((value) => ({ ...value, name: rename(value.name) }));
+  return {
+    nameOf,
+    alike: {
+      inputs: renamed(graph.inputs),
+      weights: renamed(graph.weights),
+      nodes: graph.nodes.map((node) => Object.fromEntries(Object.entries(node).map(([field, value]) =>
+        [field, NAMES.includes(field) ? rename(value as string) : value])) as unknown as GraphNode),
+      outputs: renamed(graph.outputs),
+    },
+  };
+}

@@ -1,0 +1,108 @@
+import type { Activation, Graph, GraphNode } from "../graph.js";
+import type { OnnxModel, OnnxNode } from "./model.js";
+
+/** Names of the inputs that the engine feeds by itself, for attention: total length of each sequence − 1 [batch], and the longest [1]. */
+export const LAST_POSITIONS = "lastPositions";
+export const TOTAL_LENGTH = "totalLength";
+
+/**
+ * A graph as an ONNX model: activations [batch, tokens, width], with batch and tokens open; weights are inputs too, so that
+ * one model serves all layers that look alike.
+ */
+export function lower(graph: Graph): OnnxModel {
+  const constants = new Map<string, readonly number[]>();
+  const activation = ({ name, width }: Graph["inputs"][number]) => ({ name, type: "float32" as const, shape: ["batch", "tokens", width] });
+  const attends = graph.nodes.some(({ op }) => op === "attention");
+  return {
+    inputs: [
+      ...graph.inputs.map(activation),
+      ...graph.weights.map(({ name, shape }) => ({ name, type: "float32" as const, shape })),
+      ...(attends ? [{ name: LAST_POSITIONS, type: "int32" as const, shape: ["batch"] }, { name: TOTAL_LENGTH, type: "int32" as const, shape: [1] }] : []),
+    ],
+    outputs: graph.outputs.map(activation),
+    nodes: graph.nodes.flatMap((node) => lowerNode(node, constants)),
+    constants,
+  };
+}
+
+const microsoft = { domain: "com.microsoft" } as const;
+
+const ACTIVATIONS: Readonly<Record<Activation, Pick<OnnxNode, "op" | "domain" | "floats" | "strings">>> = {
+  silu: { op: "QuickGelu", ...microsoft, floats: { alpha: 1 } },
+  gelu: { op: "Gelu", strings: { approximate: "none" } },
+  gelu_tanh: { op: "Gelu", strings: { approximate: "tanh" } },
+};
+
+function lowerNode(node: GraphNode, constants: Map<string, readonly number[]>): OnnxNode[] {
+  const { out } = node;
+  switch (node.op) {
+    case "rmsNorm":
+      return [rmsNorm(node.x, node.weight, node.eps, out)];
+    case "headNorm": {
+      // In Reshape, 0 keeps a dimension and −1 takes what is left.
+      constants.set(`${out}.split`, [0, 0, node.heads, -1]).set(`${out}.join`, [0, 0, -1]);
+      return [
+        { op: "Reshape", inputs: [node.x, `${out}.split`], outputs: [`${out}.heads`] },
+        rmsNorm(`${out}.heads`, node.weight, node.eps, `${out}.normed`),
+        { op: "Reshape", inputs: [`${out}.normed`, `${out}.join`], outputs: [out] },
+      ];
+    }
+    case "linear": {
+      const product = node.bias === undefined ? out : `${out}.product`;
+      // Unlike Gemm it takes three dimensions, and it is as fast.
+      const matmul = { op: "FusedMatMul", ...microsoft, ints: { transB: 1 }, inputs: [node.x, node.weight], outputs: [product] };
+      return node.bias === undefined ? [matmul] : [matmul, { op: "Add", inputs: [product, node.bias], outputs: [out] }];
+    }
+    case "attention":
+      return node.headDim % HEAD_MULTIPLE === 0 ? [attention(node)] : paddedAttention(node, constants);
+    case "add":
+      return [{ op: "Add", inputs: [node.a, node.b], outputs: [out] }];
+    case "mul":
+      return [{ op: "Mul", inputs: [node.a, node.b], outputs: [out] }];
+    case "activation":
+      return [{ ...ACTIVATIONS[node.kind], inputs: [node.x], outputs: [out] }];
+  }
+}
+
+const rmsNorm = (x: string, weight: string, epsilon: number, out: string): OnnxNode =>
+  ({ op: "SimplifiedLayerNormalization", inputs: [x, weight], outputs: [out], ints: { axis: -1, stash_type: 1 }, floats: { epsilon } });
+
+// GroupQueryAttention takes only such head sizes.
+const HEAD_MULTIPLE = 16;
+
+type Attention = Extract<GraphNode, { op: "attention" }>;
+
+const attention = ({ out, q, k, v, cos, sin, heads, kvHeads, window, scale }: Attention): OnnxNode => ({
+  op: "GroupQueryAttention", ...microsoft,
+  inputs: [q, k, v, "", "", LAST_POSITIONS, TOTAL_LENGTH, cos, sin],
+  outputs: [out, `${out}.keys`, `${out}.values`],
+  ints: { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, local_window_size: window ?? -1 },
+  floats: { scale },
+});
+
+/**
+ * Attention for other head sizes: both halves of every head, which the rotary embedding pairs, are made longer with zeros, and
+ * cut again at the end. Only small models have such heads, so its cost is of no matter.
+ */
+function paddedAttention(node: Attention, constants: Map<string, readonly number[]>): OnnxNode[] {
+  const { out, headDim } = node;
+  const half = headDim / 2;
+  const more = (HEAD_MULTIPLE - (headDim % HEAD_MULTIPLE)) / 2;
+  const name = (part: string): string => `${out}.${part}`;
+  constants
+    .set(name("halves"), [0, 0, -1, half]).set(name("longHalves"), [0, 0, -1, half + more]).set(name("join"), [0, 0, -1])
+    .set(name("more"), [0, more]).set(name("zero"), [0]).set(name("half"), [half]).set(name("lastAxis"), [-1]);
+  const pad = (x: string, padded: string): OnnxNode => ({ op: "Pad", inputs: [x, name("more"), "", name("lastAxis")], outputs: [padded] });
+  const padHeads = (x: string, part: string): OnnxNode[] => [
+    { op: "Reshape", inputs: [x, name("halves")], outputs: [name(`${part}.halves`)] },
+    pad(name(`${part}.halves`), name(`${part}.padded`)),
+    { op: "Reshape", inputs: [name(`${part}.padded`), name("join")], outputs: [name(part)] },
+  ];
+  return [
+    ...padHeads(node.q, "q"), ...padHeads(node.k, "k"), ...padHeads(node.v, "v"), pad(node.cos, name("cos")), pad(node.sin, name("sin")),
+    attention({ ...node, out: name("long"), q: name("q"), k: name("k"), v: name("v"), cos: name("cos"), sin: name("sin") }),
+    { op: "Reshape", inputs: [name("long"), name("longHalves")], outputs: [name("long.halves")] },
+    { op: "Slice", inputs: [name("long.halves"), name("zero"), name("half"), name("lastAxis")], outputs: [name("short.halves")] },
+    { op: "Reshape", inputs: [name("short.halves"), name("join")], outputs: [out] },
+  ];
+}

@@ -1,0 +1,47 @@
+import type { InferenceSession, Tensor } from "onnxruntime-node";
+import { InputError } from "../../errors.js";
+import { encodeModel, type OnnxModel } from "./model.js";
+
+type Runtime = typeof import("onnxruntime-node");
+
+// The package carries these in its tarball.
+const PLATFORMS = ["darwin-arm64", "linux-arm64", "linux-x64", "win32-arm64", "win32-x64"];
+
+let loaded: Promise<Runtime> | undefined;
+
+/**
+ * ONNX Runtime's module, loaded when it is first needed.
+ * @throws {InputError} when it is not there or its native part does not load: what to do about it
+ */
+export const loadRuntime = (): Promise<Runtime> => (loaded ??= import("onnxruntime-node").catch((cause: unknown) => {
+  throw new InputError(bindingHelp(`${process.platform}-${process.arch}`, cause instanceof Error ? cause.message : String(cause)));
+}));
+
+/** What to say when ONNX Runtime does not load on `platform` because of `cause`. */
+export function bindingHelp(platform: string, cause: string): string {
+  const problem = `ONNX Runtime's native binding for ${platform} does not load: ${cause.split("\n")[0]}`;
+  if (!PLATFORMS.includes(platform)) return `${problem}\nonnxruntime-node has bindings for ${PLATFORMS.join(", ")} only.`;
+  return [
+    problem,
+    "The install script of onnxruntime-node also fetches CUDA files, which Shardsmith does not need, and fails where their host cannot be reached.",
+    "Put the line onnxruntime-node-install=skip in .npmrc (or set npm_config_onnxruntime_node_install=skip), delete node_modules/onnxruntime-node and run npm install again.",
+  ].join("\n");
+}
+
+/** A compiled model, and the tensors to run it with. */
+export interface Session {
+  run(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor>>): Promise<unknown>;
+}
+
+/** Compiles a model to run on `threads` threads. */
+export async function compile(model: OnnxModel, threads: number): Promise<Session> {
+  const { InferenceSession } = await loadRuntime();
+  return InferenceSession.create(encodeModel(model), {
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    // An arena never gives a peak back.
+    enableCpuMemArena: false,
+    // Errors reach the caller as exceptions; the log would print them once more.
+    logSeverityLevel: 4,
+  } satisfies InferenceSession.SessionOptions);
+}
