@@ -5,12 +5,16 @@ import { FAMILIES } from "./families/families.js";
 import type { Biases, Family, LayerType } from "./families/family.js";
 import { Fields } from "./fields.js";
 import { ropeOf, type Rope } from "./rotary.js";
+import { quote } from "../safetensors/json.js";
 import { layerStages, type Layer } from "./stages.js";
 
 /** transformers' names of activations. gelu_new is the same formula as gelu_pytorch_tanh. */
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   silu: "silu", swish: "silu", gelu: "gelu", gelu_new: "gelu_tanh", gelu_pytorch_tanh: "gelu_tanh",
 };
+
+/** The deepest open models have some two hundred layers; a config that claims millions would hold us up for minutes. */
+const MOST_LAYERS = 10_000;
 
 /** Fields that change what a model computes in ways that Shardsmith does not follow, and the values that change nothing. */
 const REFUSED: readonly (readonly [field: string, harmless: unknown, because: string])[] = [
@@ -35,7 +39,7 @@ export function decoderOf(json: unknown, file: string): Decoder {
 
   const hiddenSize = config.size("hidden_size");
   const vocabSize = config.size("vocab_size");
-  const layers = config.size("num_hidden_layers");
+  const layers = config.size("num_hidden_layers", undefined, MOST_LAYERS);
   const heads = config.size("num_attention_heads");
   const kvHeads = config.size("num_key_value_heads", config.isNull("num_key_value_heads") ? heads : (family.defaults.kvHeads ?? heads));
   if (heads % kvHeads !== 0) {
@@ -93,11 +97,14 @@ function familyOf(config: Fields): Family {
   const unknown = (what: string) =>
     new InputError(`${config.file}: ${what} is not an architecture that Shardsmith knows; it knows ${known}; --method rtn works for any`);
   const modelType = config.string("model_type");
+  if (modelType === "gemma3") {
+    throw unknown('model_type "gemma3", which takes images beside text (the text model alone is gemma3_text),');
+  }
   const family = FAMILIES.get(modelType);
-  if (!family) throw unknown(`model_type "${modelType}"`);
+  if (!family) throw unknown(`model_type ${quote(modelType)}`);
   const architectures = config.list("architectures");
   if (architectures && !architectures.includes(family.architecture)) {
-    throw unknown(`${architectures.join(", ")} (of model_type "${modelType}", which has ${family.architecture})`);
+    throw unknown(`${quote(architectures)} (of model_type "${modelType}", whose own is ${family.architecture})`);
   }
   return family;
 }
@@ -115,7 +122,7 @@ function activationOf(config: Fields, family: Family): Activation {
   const { field, byDefault } = family.activation;
   const name = config.string(field, byDefault);
   if (!Object.hasOwn(ACTIVATIONS, name)) {
-    throw config.wrong(field, `is "${name}", which Shardsmith cannot compute; it knows ${Object.keys(ACTIVATIONS).join(", ")}`);
+    throw config.wrong(field, `is ${quote(name)}, which Shardsmith cannot compute; it knows ${Object.keys(ACTIVATIONS).join(", ")}`);
   }
   return ACTIVATIONS[name];
 }

@@ -1,4 +1,5 @@
 import { InputError } from "../errors.js";
+import { isJsonObject, quote } from "../safetensors/json.js";
 
 /**
  * Sizes beyond this are absurd: the widest open models stay below 2²⁰. With it the product of any two sizes is a safe integer.
@@ -20,7 +21,7 @@ export class Fields {
 
   /** `json` is what JSON.parse made of `file`. */
   static of(json: unknown, file: string): Fields {
-    if (!isObject(json)) throw new InputError(`${file}: it must hold a JSON object, but holds ${shown(json)}`);
+    if (!isJsonObject(json)) throw new InputError(`${file}: it must hold a JSON object, but holds ${quote(json)}`);
     return new Fields(json, file, "");
   }
 
@@ -33,9 +34,9 @@ export class Fields {
     return Object.hasOwn(this.values, name) && this.values[name] === null;
   }
 
-  /** A whole number from 1 to 2²⁶. Without a default the field must be there. */
-  size(name: string, byDefault?: number): number {
-    return this.read(name, byDefault, `a whole number from 1 to ${LARGEST_SIZE}`, isSize);
+  /** A whole number from 1 to `most`. Without a default the field must be there. */
+  size(name: string, byDefault?: number, most = LARGEST_SIZE): number {
+    return this.read(name, byDefault, `a whole number from 1 to ${most}`, (value): value is number => isSize(value) && value <= most);
   }
 
   /** A whole number from 0 to 2²⁶. */
@@ -80,7 +81,7 @@ export class Fields {
   object(name: string): Fields | undefined {
     const value = this.value(name);
     if (value === undefined) return undefined;
-    if (!isObject(value)) throw this.wrong(name, `must be an object, but is ${shown(value)}`);
+    if (!isJsonObject(value)) throw this.wrong(name, `must be an object, but is ${quote(value)}`);
     return Object.keys(value).length === 0 ? undefined : new Fields(value, this.file, `${this.path}${name}.`);
   }
 
@@ -92,7 +93,7 @@ export class Fields {
   /** Refuses any value but `harmless` (or absence) in a field that changes what the model computes. */
   refuseUnless(name: string, harmless: unknown, because: string): void {
     const value = this.value(name);
-    if (value !== undefined && value !== harmless) throw this.wrong(name, `is ${shown(value)}: ${because}`);
+    if (value !== undefined && value !== harmless) throw this.wrong(name, `is ${quote(value)}: ${because}`);
   }
 
   /** The error to throw for a field: `what` goes on after its name. */
@@ -105,15 +106,14 @@ export class Fields {
   }
 
   private read<T>(name: string, byDefault: T | undefined, what: string, is: (value: unknown) => value is T): T {
-    const value = this.value(name) ?? byDefault;
-    if (value === undefined) throw this.wrong(name, `is missing; it must be ${what}`);
-    if (!is(value)) throw this.wrong(name, `must be ${what}, but is ${shown(value)}`);
+    const value = this.value(name);
+    if (value === undefined) {
+      if (byDefault === undefined) throw this.wrong(name, `is missing; it must be ${what}`);
+      return byDefault;
+    }
+    if (!is(value)) throw this.wrong(name, `must be ${what}, but is ${quote(value)}`);
     return value;
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isSize(value: unknown): value is number {
@@ -122,10 +122,4 @@ function isSize(value: unknown): value is number {
 
 function isPositive(value: unknown): value is number {
   return typeof value === "number" && Number.isFinite(value) && value > 0;
-}
-
-/** A value as JSON, cut to what fits a message. */
-function shown(value: unknown): string {
-  const json = JSON.stringify(value) ?? "nothing";
-  return json.length > 60 ? `${json.slice(0, 57)}…` : json;
 }

@@ -1,3 +1,4 @@
+import { quote } from "../safetensors/json.js";
 import type { Fields } from "./fields.js";
 
 /**
@@ -35,7 +36,7 @@ export function ropeOf(parameters: Fields, base: RopeBase): Rope {
   const field = parameters.has("rope_type") ? "rope_type" : "type";
   const type = parameters.string(field, "default");
   if (!Object.hasOwn(SCALINGS, type)) {
-    throw parameters.wrong(field, `is "${type}", which Shardsmith cannot compute; it knows ${Object.keys(SCALINGS).join(", ")}`);
+    throw parameters.wrong(field, `is ${quote(type)}, which Shardsmith cannot compute; it knows ${Object.keys(SCALINGS).join(", ")}`);
   }
   parameters.refuseUnless("partial_rotary_factor", 1, "Shardsmith turns whole heads only");
   const rope = SCALINGS[type](parameters, base);
