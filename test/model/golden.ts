@@ -39,14 +39,18 @@ export function changed(config: unknown, fields: Record<string, unknown>): Recor
   return Object.fromEntries(Object.entries({ ...(config as object), ...fields }).filter(([, value]) => value !== "absent"));
 }
 
-/** Our logits [batch, tokens, vocab]: the plain chain, with lm_head in two parts, as large vocabularies are taken. */
-export async function logitsOf(engine: Engine, decoder: Decoder, tensors: ReadonlyMap<string, Values>, sequences: readonly number[][]): Promise<Activations> {
+/**
+ * Our logits [batch, tokens, vocab]: the plain chain, with lm_head in two parts, as large vocabularies are taken. The run may have
+ * longer sequences than these: `positions`.
+ */
+export async function logitsOf(
+  engine: Engine, decoder: Decoder, tensors: ReadonlyMap<string, Values>, sequences: readonly number[][], positions = sequences[0].length,
+): Promise<Activations> {
   checkShapes(decoder, tensors, "the fixture");
   const { hiddenSize: width, vocabSize } = decoder;
   const read = (name: string) => Float32Array.from(tensors.get(name)!.values);
   const table = read(decoder.embedding.tensor);
   let hidden = [embed(sequences, width, decoder.embedding.scale, (token, into) => into.set(table.subarray(token * width, (token + 1) * width)))];
-  const positions = sequences[0].length;
   const chains = [...Array.from({ length: decoder.layers }, (_, layer) => decoder.stages(layer, positions)), [finalNormStage(decoder)]];
   for (const stages of chains) {
     const done: Activations[] = [];
@@ -54,21 +58,22 @@ export async function logitsOf(engine: Engine, decoder: Decoder, tensors: Readon
     hidden = done;
   }
 
+  const tokens = sequences[0].length;
   const head = read(decoder.lmHead.tensor);
-  const all = new Float32Array(sequences.length * positions * vocabSize);
+  const all = new Float32Array(sequences.length * tokens * vocabSize);
   let x = hidden[0];
   for (const [from, to] of [[0, 50], [50, vocabSize]] as const) {
     const graph = await engine.prepare(logitsGraph(width, to - from), new Map([["lm_head", head.slice(from * width, to * width)]]));
     const ran = await graph.run({ x });
     x = ran.inputs["x"]!;
     const { data } = ran.outputs["logits"];
-    for (let row = 0; row < sequences.length * positions; row++) {
+    for (let row = 0; row < sequences.length * tokens; row++) {
       all.set(data.subarray(row * (to - from), (row + 1) * (to - from)), row * vocabSize + from);
     }
     await graph.release();
   }
   capLogits(all, decoder.lmHead.softcap);
-  return { batch: sequences.length, tokens: positions, width: vocabSize, data: all };
+  return { batch: sequences.length, tokens, width: vocabSize, data: all };
 }
 
 /** Checks our logits against a golden's, relative to its largest: both sequences in one batch, and the second alone. */
