@@ -16,12 +16,14 @@ export function onnxLinearAlgebra(): LinearAlgebra {
       const session = sessions.get(key) ?? compile(gemmModel(type, transA, transB, alpha, beta), 1);
       sessions.set(key, session);
       const tensor = (data: Vector, rows: number, cols: number): Tensor => new Tensor(type, data as never, [rows, cols]);
-      const result = tensor(c, m, n);
+      const target = own(c);
+      const result = tensor(target, m, n);
       await (await session).run({
         a: transA ? tensor(own(a), k, m) : tensor(own(a), m, k),
         b: transB ? tensor(own(b), n, k) : tensor(own(b), k, n),
         ...(beta === 0 ? {} : { c: result }),
       }, { y: result });
+      if (target !== c) c.set(target);
     },
   };
 }
