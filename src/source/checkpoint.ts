@@ -163,13 +163,13 @@ class StoredCheckpoint implements Checkpoint {
   async readRows(name: string, rows: ArrayLike<number>): Promise<Float32Array<ArrayBuffer>> {
     const { file, start, dtype, shape } = this.findFloats(name);
     const [height, width] = shape;
-    if (shape.length !== 2) throw new InputError(`${this.source.label}: tensor ${quote(name)} has the shape ${quote(shape)}, and so no rows`);
+    if (shape.length !== 2) throw new InputError(`${this.source.label}/${file}: tensor ${quote(name)} has the shape ${quote(shape)}, and so no rows`);
     const rowBytes = byteSize(dtype, [width]);
     const places = new Map<number, number[]>();
     for (let i = 0; i < rows.length; i++) {
       const row = rows[i];
       if (!(Number.isInteger(row) && row >= 0 && row < height)) {
-        throw new InputError(`${this.source.label}: tensor ${quote(name)} has ${height} rows, and no row ${row}`);
+        throw new InputError(`${this.source.label}/${file}: tensor ${quote(name)} has ${height} rows, and no row ${row}`);
       }
       const list = places.get(row);
       if (list) list.push(i);

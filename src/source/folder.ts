@@ -97,7 +97,7 @@ class Folder implements FolderSource {
 
   /** Names come from indexes, which may be hostile: none may lead out of the folder. */
   private pathOf(name: string): string {
-    if (name !== basename(name) || name === ".." || name === "." || name.includes("\0")) {
+    if (name !== basename(name) || ["", ".", ".."].includes(name) || name.includes("\0")) {
       throw new InputError(`${this.label}: ${quote(name)} is not the name of a file in this folder`);
     }
     return join(this.label, name);
@@ -132,6 +132,7 @@ function refuse(error: unknown, path: string, missing: string): never {
   if (code === "ENOENT") throw new InputError(`${path}: ${missing}`);
   if (code === "ENOTDIR") throw new InputError(`${path}: ${missing}, since a part of this path is a file`);
   if (code === "EACCES" || code === "EPERM") throw new InputError(`${path}: no permission to read it`);
+  if (code === "EISDIR") throw new InputError(`${path}: is a folder, not a file`);
   if (code === "EIO") throw new InputError(`${path}: the disk could not read it (EIO)`);
   throw error;
 }
