@@ -1,2 +1,58 @@
 #!/usr/bin/env node
-export {};
+import yargs from "yargs";
+import { hideBin } from "yargs/helpers";
+import { InputError, VERSION } from "../index.js";
+import * as evalCommand from "./eval.js";
+import * as inspectCommand from "./inspect.js";
+import * as quantizeCommand from "./quantize.js";
+
+const FAILED = 1;
+const WRONG_USAGE = 2;
+
+const controller = new AbortController();
+const interrupted = new InputError("Interrupted. What is finished is kept: the same command goes on from there");
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    // Whoever asks twice does not want to wait.
+    if (controller.signal.aborted) process.exit(FAILED);
+    controller.abort(interrupted);
+  });
+}
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
+
+const { signal } = controller;
+await yargs(hideBin(process.argv))
+  .scriptName("shardsmith")
+  .usage("$0 <command>\n\nQuantizes large language models, layer by layer, in the memory of one layer.")
+  .command(quantizeCommand.command, quantizeCommand.describe, quantizeCommand.builder, (args) => quantizeCommand.run(args, signal))
+  .command(evalCommand.command, evalCommand.describe, evalCommand.builder, (args) => evalCommand.run(args, signal))
+  .command(inspectCommand.command, inspectCommand.describe, inspectCommand.builder, (args) => inspectCommand.run(args))
+  .demandCommand(1, "Say what to do: quantize, eval or inspect")
+  .strict()
+  .version(VERSION)
+  .alias({ h: "help", v: "version" })
+  .wrap(Math.min(110, process.stdout.columns || 110))
+  .fail((message: string | null, error: unknown, parser) => {
+    if (error === undefined || error === null) {
+      console.error(`${message ?? "wrong usage"}\nsee: ${parser === undefined ? "shardsmith" : "shardsmith"} --help`);
+      process.exit(WRONG_USAGE);
+    }
+    fail(error);
+  })
+  .parseAsync();
+
+function fail(error: unknown): never {
+  if (error instanceof InputError) {
+    if (process.argv.includes("--json")) console.log(JSON.stringify({ type: "error", message: error.message }));
+    console.error(error.message);
+  } else {
+    console.error(`Something went wrong that should not: ${error instanceof Error ? error.message : String(error)}`);
+    console.error("This is a bug in Shardsmith. Please report it with the command and, from DEBUG=1, the trace.");
+    if (process.env["DEBUG"] !== undefined && error instanceof Error) console.error(error.stack);
+  }
+  process.exit(FAILED);
+}

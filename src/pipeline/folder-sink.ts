@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { InputError } from "../errors.js";
+import { hashFile, scratchFile, writeAll } from "./scratch-file.js";
 import { lockFolder } from "./folder-lock.js";
 import type { ScratchFile, Sink } from "./sink.js";
 
@@ -9,7 +9,6 @@ import type { ScratchFile, Sink } from "./sink.js";
 const WORK = ".shardsmith";
 /** The files that make a folder a checkpoint; they sort such that config.json comes first. */
 const CHECKPOINT = /^(config\.json|model.*\.safetensors|model\.safetensors\.index\.json|quantize_config\.json|shardsmith\.json)$/;
-const HASH_CHUNK = 8 << 20;
 
 /**
  * Opens an output folder for one run, making it if needed; until `close` no other run gets in. Throws `InputError` where the folder
@@ -99,18 +98,11 @@ export async function openFolderSink(folder: string): Promise<Sink> {
     readFile: (name) => readFile(join(folder, name), "utf8").catch(() => undefined),
 
     async scratch(name): Promise<ScratchFile> {
-      const file = await explain(folder, handle(name));
+      const file = scratchFile(await explain(folder, handle(name)), join(work, name));
       return {
-        write: (offset, bytes) => explain(folder, writeAll(file, bytes, offset)),
-        async read(offset, into) {
-          for (let done = 0; done < into.byteLength; ) {
-            const { bytesRead } = await file.read(into, done, into.byteLength - done, offset + done);
-            if (bytesRead === 0) throw new InputError(`${join(work, name)} is shorter than it was written: it changed under us`);
-            done += bytesRead;
-          }
-        },
+        ...file,
+        write: (offset, bytes) => explain(folder, file.write(offset, bytes)),
         sync: () => explain(folder, file.sync()),
-        hash: (size) => hashFile(file, size),
       };
     },
 
@@ -123,13 +115,9 @@ export async function openFolderSink(folder: string): Promise<Sink> {
       for (const name of names.sort()) await explain(folder, rm(join(folder, name)));
     },
 
-    async keepScratch(names) {
-      for (const name of await readdir(work)) {
-        if (name.endsWith(".bin") && !names.includes(name)) {
-          await forget(name);
-          await rm(join(work, name), { force: true });
-        }
-      }
+    async dropScratch(name) {
+      await forget(name);
+      await rm(join(work, name), { force: true });
     },
 
     complete: empty,
@@ -146,25 +134,6 @@ export async function openFolderSink(folder: string): Promise<Sink> {
 export async function freeSpace(folder: string): Promise<number> {
   const { bavail, bsize } = await statfs(folder);
   return bavail * bsize;
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
-  for (let done = 0; done < bytes.byteLength; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.byteLength - done, offset + done);
-    done += bytesWritten;
-  }
-}
-
-async function hashFile(file: FileHandle, size: number): Promise<string | undefined> {
-  const hash = createHash("sha256");
-  const chunk = new Uint8Array(Math.min(HASH_CHUNK, size));
-  for (let at = 0; at < size; ) {
-    const { bytesRead } = await file.read(chunk, 0, Math.min(chunk.byteLength, size - at), at);
-    if (bytesRead === 0) return undefined;
-    hash.update(chunk.subarray(0, bytesRead));
-    at += bytesRead;
-  }
-  return hash.digest("hex");
 }
 
 const REASONS: Readonly<Record<string, string>> = {

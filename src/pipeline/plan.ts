@@ -2,6 +2,7 @@ import { InputError } from "../errors.js";
 import type { Format, FormatRun, LinearPlan } from "../formats/format.js";
 import type { Decoder } from "../model/decoder.js";
 import type { QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import { byteSize } from "../safetensors/dtypes.js";
 import type { TensorSpec } from "../safetensors/tensor.js";
 import type { ResolvedSettings } from "./options.js";
 
@@ -13,10 +14,14 @@ export interface Plan {
   readonly groupSize: number;
   /** The output's tensors in the order in which they are written: those of no layer first, then layer by layer. */
   readonly outputs: readonly TensorSpec[];
+  /** What each tensor of the checkpoint becomes, by name. */
+  readonly outputsOf: ReadonlyMap<string, readonly string[]>;
   /** The checkpoint's tensors that belong to no layer; they stay as they are. */
   readonly outside: readonly string[];
   /** The checkpoint's tensors of each layer. */
   readonly layers: readonly (readonly string[])[];
+  /** Bits a weight of the linears that are quantized, scales and all. */
+  readonly bitsPerWeight: number;
   /** What the person should know before the work begins. */
   readonly notices: readonly string[];
 }
@@ -62,13 +67,22 @@ export function planRun(
   const layers = decoder === undefined ? layersByName(tensors) : layersOf(decoder, tensors);
   const layered = new Set(layers.flat());
   const outside = [...tensors.keys()].filter((name) => !layered.has(name)).sort();
-  const outputs = [...outside, ...layers.flat()].flatMap((name): TensorSpec[] => {
+  const specs = new Map([...outside, ...layers.flat()].map((name): [string, TensorSpec[]] => {
     const linear = planned.get(name);
-    if (linear?.scheme !== undefined) return format.layout(linear.name, linear, linear.scheme, settings.order);
+    if (linear?.scheme !== undefined) return [name, format.layout(linear.name, linear, linear.scheme, settings.order)];
     const { dtype, shape } = tensors.get(name)!;
-    return [{ name, dtype, shape }];
-  });
-  return { linears: chosen.linears, groupSize: chosen.groupSize, outputs, outside, layers, notices: notices(chosen, trials[0]!, settings, format) };
+    return [name, [{ name, dtype, shape }]];
+  }));
+  const packedBytes = [...planned.keys()].flatMap((name) => specs.get(name)!).reduce((sum, { dtype, shape }) => sum + byteSize(dtype, shape), 0);
+  return {
+    linears: chosen.linears,
+    groupSize: chosen.groupSize,
+    outputs: [...specs.values()].flat(),
+    outputsOf: new Map([...specs].map(([name, made]) => [name, made.map((spec) => spec.name)])),
+    outside, layers,
+    bitsPerWeight: (8 * packedBytes) / chosen.quantized,
+    notices: notices(chosen, trials[0]!, format),
+  };
 }
 
 /** What a format's config is told of the run. */
@@ -123,7 +137,7 @@ function assign(
   return { groupSize, linears, quantized };
 }
 
-function notices(chosen: Trial, first: Trial, settings: ResolvedSettings, format: Format): string[] {
+function notices(chosen: Trial, first: Trial, format: Format): string[] {
   const told: string[] = [];
   if (chosen.groupSize !== first.groupSize) {
     const misfits = first.linears.filter(({ why }) => why !== undefined);
@@ -135,7 +149,7 @@ function notices(chosen: Trial, first: Trial, settings: ResolvedSettings, format
   for (const why of new Set(left.map((linear) => linear.why!))) {
     told.push(`left as they are: ${kinds(left.filter((linear) => linear.why === why))}, because ${why}`);
   }
-  const notes = chosen.linears.flatMap((linear) => (linear.scheme === undefined ? [] : (format.notes?.(linear, linear.scheme, settings) ?? [])));
+  const notes = chosen.linears.flatMap((linear) => (linear.scheme === undefined ? [] : format.notes(linear, linear.scheme)));
   return [...told, ...new Set(notes)];
 }
 

@@ -4,7 +4,7 @@ import type { Sink } from "./sink.js";
 
 /** Puts tensors where the layout says they lie, and gives a shard its name once all of it is there. */
 export class ShardWriter {
-  private readonly homes = new Map<string, { shard: Shard; offset: number; size: number }>();
+  private readonly homes = new Map<string, { shard: Shard; start: number; end: number }>();
   private readonly missing = new Map<Shard, Set<string>>();
   private readonly begun = new Set<Shard>();
   private readonly unsynced = new Set<string>();
@@ -15,7 +15,7 @@ export class ShardWriter {
   ) {
     for (const shard of shards) {
       this.missing.set(shard, new Set(shard.tensors.map(({ name }) => name)));
-      for (const { name, offset, size } of shard.tensors) this.homes.set(name, { shard, offset, size });
+      for (const { name, start, end } of shard.tensors) this.homes.set(name, { shard, start, end });
     }
   }
 
@@ -35,15 +35,16 @@ export class ShardWriter {
 
   /** Writes bytes of a tensor from `at` on; the tensor counts as written when its last byte is. */
   async writePart(name: string, at: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    const { shard, offset, size } = this.homes.get(name)!;
-    if (at + bytes.byteLength > size) throw new Error(`${name} takes ${String(size)} bytes, not ${String(at + bytes.byteLength)}`);
+    const { shard, start, end } = this.homes.get(name)!;
+    const reached = start + at + bytes.byteLength;
+    if (reached > end) throw new Error(`${name} takes ${String(end - start)} bytes, not ${String(at + bytes.byteLength)}`);
     if (!this.begun.has(shard)) {
       await this.sink.writeShard(shard.file, 0, shard.header);
       this.begun.add(shard);
     }
-    await this.sink.writeShard(shard.file, offset + at, bytes);
+    await this.sink.writeShard(shard.file, start + at, bytes);
     this.unsynced.add(shard.file);
-    if (at + bytes.byteLength === size) this.missing.get(shard)?.delete(name);
+    if (reached === end) this.missing.get(shard)?.delete(name);
   }
 
   /** Returns when all that was written would survive a power cut. */

@@ -1,0 +1,165 @@
+import type { Argv, ArgumentsCamelCase } from "yargs";
+import { FORMATS } from "../formats/formats.js";
+import { planQuantize, quantize, type LinearReport, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
+import { GROUP_SIZES, METHODS } from "../pipeline/options.js";
+import { BITS, ORDERS } from "../quantize/scheme.js";
+import { StatusLine } from "./status-line.js";
+import { table } from "./table.js";
+import { formatBytes, formatCount, formatSeconds, parseBytes } from "./units.js";
+
+export const command = "quantize <source>";
+export const describe = "Quantize a checkpoint";
+
+export function builder(yargs: Argv) {
+  return yargs
+    .positional("source", { describe: "folder of the checkpoint, in the Hub's layout", type: "string", demandOption: true })
+    .option("output", { alias: "o", describe: "folder for the quantized checkpoint", type: "string", demandOption: true })
+    .option("method", { choices: METHODS, default: "gptq" as const, describe: "gptq calibrates; rtn rounds to nearest, for any architecture" })
+    .option("bits", { choices: BITS, default: 4 as const })
+    .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale; -1: one scale a row [default: the largest of 128, 64, 32 that divides every linear]" })
+    .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0]!.name, describe: "checkpoint format" })
+    .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
+    .option("order", { choices: ORDERS, default: "group-aware" as const, describe: "order in which GPTQ visits channels; act is desc_act" })
+    .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })
+    .option("damp", { type: "number", default: 0.01, describe: "damping of the Hessian, as a share of its mean diagonal" })
+    .option("calibration", { type: "string", default: "builtin", describe: "a text, a JSONL file or a folder of them; builtin: the text that comes with Shardsmith" })
+    .option("samples", { type: "number", default: 128, describe: "calibration sequences" })
+    .option("sequence-length", { type: "number", describe: "tokens a sequence [default: 2048, or what the model was made for]" })
+    .option("seed", { type: "number", default: 0, describe: "of the choice of calibration documents" })
+    .option("max-shard-size", { type: "string", default: "5GB" })
+    .option("memory", { type: "string", default: "2GB", describe: "hidden states held in memory; beyond it they go to a file" })
+    .option("threads", { type: "number", describe: "threads that compute [default: one a core]" })
+    .option("overwrite", { type: "boolean", default: false, describe: "replace what the output folder holds" })
+    .option("dry-run", { type: "boolean", default: false, describe: "say what would be done, and do nothing" })
+    .option("json", { type: "boolean", default: false, describe: "print one event a line, as JSON" });
+}
+
+type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder>["parseAsync"]>>>;
+
+export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
+  const settings = {
+    source: args.source,
+    method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, search: args.search, damp: args.damp,
+    samples: args.samples, seed: args.seed,
+    maxShardSize: parseBytes(args.maxShardSize, "max-shard-size"), memory: parseBytes(args.memory, "memory"),
+    ...(args.groupSize !== undefined && { groupSize: args.groupSize }),
+    ...(args.sequenceLength !== undefined && { sequenceLength: args.sequenceLength }),
+  };
+  if (args.dryRun) {
+    await dryRun(settings, args.json);
+    return;
+  }
+  const onEvent = args.json ? (event: QuantizeEvent) => void process.stdout.write(`${JSON.stringify(event)}\n`) : new QuantizeReporter(args.output).onEvent;
+  await quantize({
+    ...settings, output: args.output, calibration: args.calibration, overwrite: args.overwrite, signal, onEvent,
+    ...(args.threads !== undefined && { threads: args.threads }),
+  });
+}
+
+async function dryRun(settings: Omit<QuantizeOptions, "output">, json: boolean): Promise<void> {
+  const { plan, sourceBytes, bytes, shards } = await planQuantize(settings);
+  const quantized = plan.linears.filter(({ scheme }) => scheme !== undefined).length;
+  if (json) {
+    console.log(JSON.stringify({ type: "dry-run", linears: plan.linears, groupSize: plan.groupSize, bitsPerWeight: plan.bitsPerWeight, notices: plan.notices, sourceBytes, bytes, shards }));
+    return;
+  }
+  console.log(`${String(quantized)} of ${String(plan.linears.length)} linears at ${plan.bitsPerWeight.toFixed(2)} bits a weight, ${groups(plan.groupSize)}`);
+  console.log(`${formatBytes(sourceBytes)} → ${formatBytes(bytes)} in ${shards.map(({ file }) => file).join(", ")}`);
+  for (const notice of plan.notices) console.log(`Note: ${notice}`);
+}
+
+function groups(size: number): string {
+  return size === -1 ? "one scale a row" : `groups of ${String(size)}`;
+}
+
+/** Events as text for people. */
+class QuantizeReporter {
+  private readonly status = new StatusLine(process.stderr);
+  private error: number | undefined;
+  private secondsLeft: number | undefined;
+  private readonly layerErrors: number[] = [];
+
+  constructor(private readonly output: string) {}
+
+  readonly onEvent = (event: QuantizeEvent): void => {
+    switch (event.type) {
+      case "plan":
+        this.status.print(`${event.source} → ${event.output}: ${event.method}, ${String(event.bits)} bits, ${groups(event.groupSize)}, format ${event.format}`);
+        this.status.print(`${String(event.quantized)} of ${String(event.linears)} linears in ${String(event.layers)} layers; ${formatBytes(event.sourceBytes)} → ${formatBytes(event.bytes)}`);
+        for (const notice of event.notices) this.status.print(`Note: ${notice}`);
+        break;
+      case "calibration":
+        this.status.print(`Calibrating on ${event.origin}: ${formatCount(event.tokens)} tokens in ${String(event.sequences)} sequences of ${String(event.sequenceLength)}`);
+        break;
+      case "resume":
+        this.status.print(`Going on at layer ${String(event.layer)}, where an earlier run stopped`);
+        break;
+      case "progress":
+        this.secondsLeft = event.secondsLeft;
+        this.status.update({
+          done: event.done, doing: `layer ${String(event.layer + 1)}/${String(event.layers)}, ${event.stage}`,
+          error: this.error, tokensPerSecond: event.tokensPerSecond, secondsLeft: event.secondsLeft,
+        });
+        break;
+      case "linear":
+        this.error = event.report.quantized?.relativeError ?? this.error;
+        if (event.report.quantized) this.layerErrors.push(event.report.quantized.relativeError);
+        break;
+      case "layer":
+        this.layerDone(event.layer, event.layers, event.seconds);
+        break;
+      case "shard":
+        this.status.print(`Wrote ${event.file} (${formatBytes(event.size)})`);
+        break;
+      case "warning":
+        this.status.print(`Warning: ${event.message}`);
+        break;
+      case "done":
+        this.status.clear();
+        if (event.already) console.log(`${this.output} holds the result of this very run already; nothing to do.`);
+        console.log(closingTable(event.report));
+        console.log(closingLines(event.report, this.output));
+    }
+  };
+
+  /** A log gets one line a layer; on a terminal the status line says as much. */
+  private layerDone(layer: number, layers: number, seconds: number): void {
+    const mean = this.layerErrors.reduce((sum, error) => sum + error, 0) / Math.max(1, this.layerErrors.length);
+    this.layerErrors.length = 0;
+    if (process.stderr.isTTY) return;
+    const left = this.secondsLeft === undefined ? "" : `, ${formatSeconds(this.secondsLeft)} left`;
+    this.status.print(`layer ${String(layer + 1)}/${String(layers)}: ${formatSeconds(seconds)}, mean error ${mean.toExponential(2)}, ${formatBytes(process.memoryUsage.rss())}${left}`);
+  }
+}
+
+/** Linears of one kind in a row: hundreds of single ones are in the report. */
+function closingTable({ linears }: Report): string {
+  const kinds = new Map<string, LinearReport[]>();
+  for (const linear of linears) {
+    const kind = linear.name.replace(/^.*?\.\d+\./, "");
+    kinds.set(kind, [...(kinds.get(kind) ?? []), linear]);
+  }
+  const rows = [...kinds].map(([kind, all]) => {
+    const done = all.flatMap(({ name, quantized }) => (quantized ? [{ name, ...quantized }] : []));
+    const [first] = done;
+    if (first === undefined) return [kind, String(all.length), "as it was", "", "", "", ""];
+    const errors = done.map(({ relativeError }) => relativeError);
+    const worst = done.reduce((a, b) => (b.relativeError > a.relativeError ? b : a));
+    return [
+      kind, String(all.length), `${String(first.bits)} bits, ${String(first.groupSize)}`,
+      (errors.reduce((sum, error) => sum + error, 0) / errors.length).toExponential(2),
+      worst.relativeError.toExponential(2), /\.(\d+)\./.exec(worst.name)?.[1] ?? "",
+      done.reduce((sum, { seconds }) => sum + seconds, 0).toFixed(1),
+    ];
+  });
+  return table(["linear", ">count", "grid", ">mean error", ">worst", ">in layer", ">seconds"], rows);
+}
+
+function closingLines(report: Report, output: string): string {
+  const lines = [
+    `${formatBytes(report.sourceBytes)} → ${formatBytes(report.bytes)} (${(report.sourceBytes / report.bytes).toFixed(2)} times smaller; ${report.bitsPerWeight.toFixed(2)} bits a quantized weight) in ${formatSeconds(report.seconds)}`,
+    `Error: share of each linear's output energy that is now error. All linears are in ${output}/shardsmith.json.`,
+  ];
+  if (report.warnings.length > 0) lines.push(`${String(report.warnings.length)} warnings, see above and the report.`);
+  return lines.join("\n");
+}

@@ -1,0 +1,138 @@
+import { realpath } from "node:fs/promises";
+import { basename, dirname } from "node:path";
+import { documentsOf } from "./calibration/documents.js";
+import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
+import { InputError } from "./errors.js";
+import type { QuantizeEvent } from "./pipeline/events.js";
+import { runEvaluate, type EvaluateSettings, type Evaluation, type EvaluateEvent } from "./pipeline/evaluate.js";
+import { freeSpace, openFolderSink } from "./pipeline/folder-sink.js";
+import { inspectCheckpoint, type Inspection } from "./pipeline/inspect.js";
+import type { QuantizeSettings } from "./pipeline/options.js";
+import type { Plan } from "./pipeline/plan.js";
+import { prepareRun } from "./pipeline/prepare-run.js";
+import { openSpillFile } from "./pipeline/spill-file.js";
+import { runQuantize } from "./pipeline/quantize.js";
+import type { Report } from "./report/report.js";
+import { openFolder } from "./source/folder.js";
+import { builtinCalibrationText, readTextFiles } from "./source/text-files.js";
+
+export { InputError } from "./errors.js";
+export { VERSION } from "./version.js";
+export type { EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report };
+export type { LinearReport, PartSeconds } from "./report/report.js";
+export type { Bits, Order } from "./quantize/scheme.js";
+export type { GroupSize, Method } from "./pipeline/options.js";
+export type { LinearPlan } from "./formats/format.js";
+
+export interface QuantizeOptions extends QuantizeSettings {
+  /** Folder of the checkpoint, in the Hub's layout: config.json, safetensors, tokenizer.json. */
+  readonly source: string;
+  /** Folder that the quantized checkpoint goes to; it is made if needed. */
+  readonly output: string;
+  /** A text, a JSONL file, or a folder of them; `builtin` (default): the text that comes with Shardsmith. */
+  readonly calibration?: string;
+  /** Replace what another run, or another program, left in `output`. Default false. */
+  readonly overwrite?: boolean;
+  /** Threads that compute. Default: as many as there are cores. */
+  readonly threads?: number;
+  /** Called for everything there is to tell, in order. */
+  readonly onEvent?: (event: QuantizeEvent) => void;
+  /** Stops the run; what is finished is kept, and the same call goes on from there. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Quantizes a checkpoint, layer by layer, in the memory of one layer. If `output` holds an interrupted run of the same options, it goes on
+ * where that stood, and the result is the same to the byte.
+ * Throws `InputError` for everything that its caller can mend, before any work is lost.
+ */
+export async function quantize(options: QuantizeOptions): Promise<Report> {
+  const { source: path, output, calibration, overwrite, threads, onEvent, signal, ...settings } = options;
+  const source = await openFolder(path);
+  try {
+    // Refuses what cannot work before the output folder is touched.
+    await prepareRun(source, settings);
+    const sink = await openFolderSink(output);
+    try {
+      if ((await realpath(path)) === (await realpath(output))) throw new InputError(`${output} is the source itself; choose another output folder`);
+      return await runQuantize({
+        source, sink, settings,
+        engine: () => createOnnxEngine(threads === undefined ? {} : { threads }),
+        calibration: () => readDocuments(calibration),
+        freeSpace: () => freeSpace(output),
+        ...(overwrite !== undefined && { overwrite }),
+        ...(onEvent && { onEvent }),
+        ...(signal && { signal }),
+      });
+    } finally {
+      await sink.close();
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+/** What `quantize` would do, from headers alone: which linears, at what size, and what stays as it is and why. */
+export async function planQuantize(options: Pick<QuantizeOptions, "source"> & QuantizeSettings): Promise<{
+  readonly plan: Plan;
+  /** Bytes of the tensors before, and of the shards after. */
+  readonly sourceBytes: number;
+  readonly bytes: number;
+  readonly shards: readonly { readonly file: string; readonly size: number }[];
+}> {
+  const { source: path, ...settings } = options;
+  const source = await openFolder(path);
+  try {
+    const { plan, sourceBytes, bytes, shards } = await prepareRun(source, settings);
+    return { plan, sourceBytes, bytes, shards: shards.map(({ file, size }) => ({ file, size })) };
+  } finally {
+    await source.close();
+  }
+}
+
+export interface EvaluateOptions extends EvaluateSettings {
+  /** Folder of a checkpoint: plain, or quantized in one of our formats. */
+  readonly model: string;
+  /** Folder of the checkpoint that it was made from: adds KL divergence and top-1 agreement. */
+  readonly against?: string;
+  /** A text, a JSONL file, or a folder of them; `builtin` (default): the text that comes with Shardsmith. */
+  readonly text?: string;
+  readonly threads?: number;
+  readonly onEvent?: (event: EvaluateEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Perplexity of a checkpoint on a text and, beside another, how far apart their predictions are. Layer by layer, like `quantize`. */
+export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
+  const { model, against, text, threads, onEvent, signal, ...settings } = options;
+  const sources = [await openFolder(model)];
+  try {
+    if (against !== undefined) sources.push(await openFolder(against));
+    return await runEvaluate({
+      model: sources[0]!, against: sources[1], settings,
+      text: () => readDocuments(text),
+      engine: () => createOnnxEngine(threads === undefined ? {} : { threads }),
+      scratch: openSpillFile,
+      ...(onEvent && { onEvent }),
+      ...(signal && { signal }),
+    });
+  } finally {
+    for (const source of sources) await source.close();
+  }
+}
+
+/** What a checkpoint's folder, or a single safetensors file, holds: from headers alone. */
+export async function inspect(path: string): Promise<Inspection> {
+  const single = path.endsWith(".safetensors");
+  const source = await openFolder(single ? dirname(path) : path);
+  try {
+    return await inspectCheckpoint(source, single ? basename(path) : undefined);
+  } finally {
+    await source.close();
+  }
+}
+
+async function readDocuments(path = "builtin"): Promise<{ documents: readonly string[]; origin: string }> {
+  if (path === "builtin") return { documents: documentsOf(await builtinCalibrationText()), origin: "the built-in text" };
+  return { documents: documentsOf(await readTextFiles(path)), origin: path };
+}

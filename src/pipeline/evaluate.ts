@@ -1,0 +1,195 @@
+import { sequencesOf } from "../calibration/sample.js";
+import type { Activations, Engine } from "../engine/engine.js";
+import { InputError } from "../errors.js";
+import { addSlice, divergenceOf, noPredictions, perplexityOf, type Divergence, type LogitSlice, type Measures, type Predictions } from "../evaluate/predictions.js";
+import { runStages } from "../model/forward.js";
+import { capLogits, finalNormStage, logitsGraph } from "../model/head.js";
+import type { Source } from "../source/source.js";
+import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
+import { openModel, type Model } from "./model.js";
+import type { ScratchFile } from "./sink.js";
+import { MemoryBudget, Spool } from "./spool.js";
+import { tokenizerOf } from "./tokenizer.js";
+
+export interface EvaluateSettings {
+  /** Tokens a window; longer documents are cut. Default 2048, or what the model was made for if that is less. */
+  readonly sequenceLength?: number;
+  /** Stop after so many tokens of the text. Default: all of it. */
+  readonly maxTokens?: number;
+  /** Bytes of hidden states held in memory; beyond it they go to a file. Default 2 GB. */
+  readonly memory?: number;
+}
+
+export interface EvaluateJob {
+  readonly model: Source;
+  readonly against: Source | undefined;
+  readonly settings: EvaluateSettings;
+  readonly text: () => Promise<{ readonly documents: readonly string[]; readonly origin: string }>;
+  readonly engine: () => Promise<Engine>;
+  /** A new file for hidden states that memory cannot hold. */
+  readonly scratch: () => Promise<ScratchFile>;
+  readonly onEvent?: (event: EvaluateEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
+export type EvaluateEvent =
+  | { readonly type: "text"; readonly origin: string; readonly documents: number; readonly windows: number; readonly tokens: number }
+  | { readonly type: "progress"; readonly model: string; readonly step: string; /** 0 … 1 of all that is to be done. */ readonly done: number };
+
+export interface Evaluation extends Measures {
+  readonly model: string;
+  readonly text: string;
+  readonly windows: number;
+  readonly sequenceLength: number;
+  readonly against?: Divergence & { readonly model: string; readonly perplexity: number; readonly perplexityError: number };
+}
+
+/** Rows of lm_head that are multiplied at a time: bounds the logits in memory to 32 MB for 1,024 tokens. */
+const VOCABULARY_SLICE = 8192;
+
+/**
+ * Measures a model on a text: each document is cut into windows from its start, each window is predicted by itself, and every token
+ * but a window's first counts. Throws `InputError`; with `against`, also where the two models do not belong together.
+ */
+export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
+  const model = await openModel(job.model);
+  const reference = job.against === undefined ? undefined : await openModel(job.against);
+  const { vocabSize, maxPositions } = model.decoder;
+  if (reference !== undefined && reference.decoder.vocabSize !== vocabSize) {
+    throw new InputError(`${job.model.label} has a vocabulary of ${String(vocabSize)}, and ${job.against!.label} of ${String(reference.decoder.vocabSize)}: they cannot be compared`);
+  }
+  const sequenceLength = job.settings.sequenceLength ?? Math.min(2048, maxPositions);
+  if (sequenceLength > maxPositions) {
+    throw new InputError(`sequence length is ${String(sequenceLength)}, but ${job.model.label} was made for ${String(maxPositions)} tokens at most (max_position_embeddings)`);
+  }
+  const { documents, origin } = await job.text();
+  const tokenizer = await tokenizerOf(model.checkpoint);
+  const sequences: Uint32Array[] = [];
+  let tokens = 0;
+  for (const document of documents) {
+    if (tokens >= (job.settings.maxTokens ?? Infinity)) break;
+    for (const sequence of sequencesOf(document, tokenizer, { length: sequenceLength, vocabSize, origin })) {
+      if (tokens >= (job.settings.maxTokens ?? Infinity)) break;
+      sequences.push(sequence);
+      tokens += sequence.length;
+    }
+  }
+  job.onEvent?.({ type: "text", origin, documents: documents.length, windows: sequences.length, tokens });
+  // Equal lengths side by side make full batches; the order has no say in the means.
+  const batches = batchesOf(sequences.sort((a, b) => b.length - a.length));
+
+  const engine = await job.engine();
+  try {
+    const steps = model.decoder.layers + (reference?.decoder.layers ?? 0) + 2;
+    let step = 0;
+    const progress = (of: Model, name: string) => () => {
+      step += 1;
+      job.onEvent?.({ type: "progress", model: of.checkpoint.source.label, step: name, done: step / steps });
+    };
+    const budget = new MemoryBudget(job.settings.memory ?? 2e9);
+    const run = { engine, batches, budget, scratch: job.scratch, signal: job.signal };
+    const last = await finalStates(run, model, progress(model, "layer"));
+    const lastReference = reference === undefined ? undefined : await finalStates(run, reference, progress(reference, "layer"));
+    const predictions = await predict(run, [model, last], reference && [reference, lastReference!]);
+    progress(model, "lm_head")();
+    const measures = perplexityOf(predictions, "model");
+    return {
+      model: job.model.label, text: origin, windows: sequences.length, sequenceLength, ...measures,
+      ...(reference && { against: { model: job.against!.label, ...perplexityOf(predictions, "reference"), ...divergenceOf(predictions) } }),
+    };
+  } finally {
+    await engine.close();
+  }
+}
+
+/** What the two models' passes have in common. */
+interface Pass {
+  readonly engine: Engine;
+  readonly batches: readonly Batch[];
+  readonly budget: MemoryBudget;
+  readonly scratch: () => Promise<ScratchFile>;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What lm_head takes, of every batch. */
+async function finalStates(pass: Pass, { checkpoint, decoder, load }: Model, onLayer: () => void): Promise<Spool> {
+  let state = spoolFor(pass, decoder.hiddenSize);
+  for (const [i, batch] of pass.batches.entries()) await state.put(i, { h: await embedBatch(checkpoint, decoder, batch) });
+  const positions = Math.max(...pass.batches.map((batch) => batch[0]!.length));
+  for (let layer = 0; layer <= decoder.layers; layer += 1) {
+    const stages = layer < decoder.layers ? decoder.stages(layer, positions) : [finalNormStage(decoder)];
+    const next = spoolFor(pass, decoder.hiddenSize);
+    let i = 0;
+    for await (const h of runStages(pass.engine, stages, load, statesOf(pass, state))) {
+      (await next.put(i, { h })).forEach((activations) => pass.engine.recycle(activations));
+      i += 1;
+    }
+    state = next;
+    if (layer < decoder.layers) onLayer();
+  }
+  return state;
+}
+
+async function* statesOf({ batches, signal }: Pass, spool: Spool): AsyncGenerator<Activations> {
+  for (const i of batches.keys()) {
+    signal?.throwIfAborted();
+    yield (await spool.take(i, (length) => new Float32Array(length)))["h"]!;
+  }
+}
+
+/** lm_head, slice by slice of the vocabulary, on both models' final states. */
+async function predict(pass: Pass, model: readonly [Model, Spool], reference: readonly [Model, Spool] | undefined): Promise<Predictions[]> {
+  const { engine, batches } = pass;
+  const sides = reference === undefined ? [model] : [model, reference];
+  const { vocabSize } = model[0].decoder;
+  const known = batches.map((batch) => noPredictions(targetsOf(batch), reference !== undefined));
+  for (let first = 0; first < vocabSize; first += VOCABULARY_SLICE) {
+    const rows = Array.from({ length: Math.min(VOCABULARY_SLICE, vocabSize - first) }, (_, i) => first + i);
+    const graphs = [];
+    for (const [{ checkpoint, decoder }] of sides) {
+      const weight = await checkpoint.readRows(decoder.lmHead.tensor, rows);
+      graphs.push(await engine.prepare(logitsGraph(decoder.hiddenSize, rows.length), new Map([["lm_head", weight]])));
+    }
+    // Sums over a slice run beside the next matrix products; few at a time, since each holds its logits.
+    const sums: Promise<void>[] = [];
+    for (const i of batches.keys()) {
+      pass.signal?.throwIfAborted();
+      const logits: Float32Array<ArrayBuffer>[] = [];
+      for (const [side, [{ decoder }, spool]] of sides.entries()) {
+        const wasHeld = spool.isInMemory(i);
+        const { h } = await spool.take(i, (length) => new Float32Array(length));
+        const ran = await graphs[side]!.run({ x: h! });
+        spool.restore(i, { h: ran.inputs["x"]! }, wasHeld).forEach((activations) => engine.recycle(activations));
+        const { data } = ran.outputs["logits"]!;
+        capLogits(data, decoder.lmHead.softcap);
+        logits.push(data);
+      }
+      const slice: LogitSlice = { first, width: rows.length, model: logits[0]!, ...(logits[1] && { reference: logits[1] }) };
+      if (sums.length >= engine.parallelism) await sums.shift();
+      const sum = engine.call<Awaited<ReturnType<typeof addSlice>>["result"]>(PREDICTIONS, "addSlice", [known[i], slice], logits.map(({ buffer }) => buffer)).then((back) => {
+        known[i] = back.predictions;
+        for (const data of [back.slice.model, back.slice.reference]) {
+          if (data !== undefined) engine.recycle({ batch: 1, tokens: tokensOf(batches[i]!), width: rows.length, data });
+        }
+      });
+      // Awaited later; until then an error is not unheard.
+      sum.catch(() => undefined);
+      sums.push(sum);
+    }
+    await Promise.all(sums);
+    for (const graph of graphs) await graph.release();
+  }
+  return known;
+}
+
+const PREDICTIONS = new URL("../evaluate/predictions.js", import.meta.url).href;
+
+/** The token after each position; −1 at a window's end. */
+function targetsOf(batch: Batch): Int32Array {
+  return Int32Array.from(batch.flatMap((sequence) => [...sequence.subarray(1), -1]));
+}
+
+function spoolFor({ batches, budget, scratch }: Pass, width: number): Spool {
+  let file: Promise<ScratchFile> | undefined;
+  return new Spool(budget, 4 * width * Math.max(...batches.map(tokensOf)), () => (file ??= scratch()));
+}

@@ -1,0 +1,27 @@
+import type { LinearReport, Report } from "../report/report.js";
+
+/** What a run tells while it works. */
+export type QuantizeEvent =
+  | {
+      readonly type: "plan";
+      readonly source: string; readonly output: string; readonly method: string; readonly format: string; readonly bits: number; readonly groupSize: number;
+      readonly layers: number; readonly linears: number; readonly quantized: number;
+      readonly sourceBytes: number; readonly bytes: number; readonly shards: number; readonly notices: readonly string[];
+    }
+  | { readonly type: "calibration"; readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number; readonly sequenceLength: number }
+  /** An interrupted run is taken up at this layer. */
+  | { readonly type: "resume"; readonly layer: number }
+  | {
+      readonly type: "progress";
+      readonly layer: number; readonly layers: number; readonly stage: string;
+      /** 0 … 1 of the whole run; for work that an earlier run did, of what it left. */
+      readonly done: number;
+      /** Calibration tokens a second through the current stage; absent between passes. */
+      readonly tokensPerSecond?: number;
+      readonly secondsLeft?: number;
+    }
+  | { readonly type: "linear"; readonly layer: number; readonly report: LinearReport }
+  | { readonly type: "layer"; readonly layer: number; readonly layers: number; readonly seconds: number }
+  | { readonly type: "shard"; readonly file: string; readonly size: number; readonly sha256: string }
+  | { readonly type: "warning"; readonly message: string }
+  | { readonly type: "done"; readonly report: Report; /** The folder held this run's result already. */ readonly already: boolean };

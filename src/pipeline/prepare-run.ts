@@ -1,0 +1,53 @@
+import { InputError } from "../errors.js";
+import { formatByName } from "../formats/formats.js";
+import type { Decoder } from "../model/decoder.js";
+import { checkShapes } from "../model/check-shapes.js";
+import { decoderOf } from "../model/decoder-of.js";
+import { planShards, type Shard } from "../safetensors/layout.js";
+import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
+import type { Source } from "../source/source.js";
+import { resolveSettings, type QuantizeSettings, type ResolvedSettings } from "./options.js";
+import { planRun, type Plan } from "./plan.js";
+
+/** What a run is, once its source's headers and its settings are known. */
+export interface PreparedRun {
+  readonly checkpoint: Checkpoint;
+  readonly decoder: Decoder | undefined;
+  readonly settings: ResolvedSettings;
+  readonly plan: Plan;
+  readonly shards: readonly Shard[];
+  readonly sourceBytes: number;
+  readonly bytes: number;
+}
+
+/** Reads headers and config, and decides what becomes of every tensor. Throws `InputError` for whatever would not work out. */
+export async function prepareRun(source: Source, given: QuantizeSettings): Promise<PreparedRun> {
+  const settings = resolveSettings(given);
+  const format = formatByName(settings.format);
+  const checkpoint = await openCheckpoint(source);
+  if (checkpoint.config["quantization_config"] !== undefined) {
+    throw new InputError(`${source.label} is quantized already (config.json has a quantization_config); quantize the original instead`);
+  }
+  const decoder = knownDecoder(checkpoint, settings);
+  if (decoder !== undefined) checkShapes(decoder, checkpoint.tensors, source.label);
+  const plan = planRun(checkpoint.tensors, decoder, settings, format);
+  const shards = planShards(plan.outputs, settings.maxShardSize);
+  const sum = (sizes: Iterable<number>): number => [...sizes].reduce((total, size) => total + size, 0);
+  return {
+    checkpoint, decoder, settings, plan, shards,
+    sourceBytes: sum([...checkpoint.tensors.values()].map(({ start, end }) => end - start)),
+    bytes: sum(shards.map(({ size }) => size)),
+  };
+}
+
+function knownDecoder(checkpoint: Checkpoint, settings: ResolvedSettings): Decoder | undefined {
+  const file = `${checkpoint.source.label}/config.json`;
+  if (settings.method !== "rtn") return decoderOf(checkpoint.config, file);
+  try {
+    return decoderOf(checkpoint.config, file);
+  } catch (error) {
+    // Rounding needs no forward pass, so an architecture that is not known is no obstacle to it.
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}

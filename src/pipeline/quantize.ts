@@ -1,0 +1,398 @@
+import type { CalibrationSet } from "../calibration/calibration-set.js";
+import { buildCalibrationSet } from "../calibration/sample.js";
+import type { Engine } from "../engine/engine.js";
+import { InputError } from "../errors.js";
+import type { LinearPlan } from "../formats/format.js";
+import { formatByName } from "../formats/formats.js";
+import type { Decoder, Stage } from "../model/decoder.js";
+import type { LinearReport, Report } from "../report/report.js";
+import { INDEX_FILE } from "../safetensors/index-file.js";
+import { indexJson } from "../safetensors/layout.js";
+import type { Checkpoint } from "../source/checkpoint.js";
+import type { Source } from "../source/source.js";
+import { VERSION } from "../version.js";
+import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
+import { carriedFiles } from "./carried-files.js";
+import type { QuantizeEvent } from "./events.js";
+import type { JournalEntry, RunIdentity } from "./journal.js";
+import { quantizeAndWrite, quantizeLayer, type LayerRun, type LinearRun } from "./layer.js";
+import type { QuantizeSettings, ResolvedSettings } from "./options.js";
+import { formatRun } from "./plan.js";
+import { prepareRun, type PreparedRun } from "./prepare-run.js";
+import { Progress } from "./progress.js";
+import { ShardWriter } from "./shard-writer.js";
+import type { Sink } from "./sink.js";
+import { MemoryBudget, Spool } from "./spool.js";
+import { identityOf, REPORT_FILE, whatStands } from "./standing.js";
+import { Stopwatch } from "./stopwatch.js";
+import { tokenizerOf } from "./tokenizer.js";
+
+/** Most tokens a sequence has unless it is asked for. */
+const SEQUENCE_LENGTH = 2048;
+/** Large tensors that stay as they are pass through memory in pieces. */
+const COPY_BYTES = 32 << 20;
+
+/** A run, with all that touches the outside handed in: nothing here knows of disks, networks or threads. */
+export interface QuantizeJob {
+  readonly source: Source;
+  readonly sink: Sink;
+  /** Called once the options and the source are known to be good. */
+  readonly engine: () => Promise<Engine>;
+  readonly settings: QuantizeSettings;
+  /** Calibration text and where it came from; not asked for by `rtn`. */
+  readonly calibration: () => Promise<{ readonly documents: readonly string[]; readonly origin: string }>;
+  /** Throw away what another run left in the output. */
+  readonly overwrite?: boolean;
+  readonly onEvent?: (event: QuantizeEvent) => void;
+  readonly signal?: AbortSignal;
+  /** Bytes that may still be written where the output goes. */
+  readonly freeSpace?: () => Promise<number>;
+}
+
+/**
+ * Quantizes a checkpoint: plans, calibrates, and goes through the layers one by one; takes up an interrupted run where it stood.
+ * Throws `InputError` for what a person can mend, and the signal's reason when aborted; what was finished by then is kept.
+ */
+export async function runQuantize(job: QuantizeJob): Promise<Report> {
+  const { source, sink, signal } = job;
+  const emit = job.onEvent ?? (() => undefined);
+  const watch = new Stopwatch();
+  const prepared = await prepareRun(source, job.settings);
+  const { checkpoint, decoder, settings, plan, shards } = prepared;
+  emit({
+    type: "plan", source: source.label, output: sink.label, method: settings.method, format: settings.format, bits: settings.bits, groupSize: plan.groupSize,
+    layers: plan.layers.length, linears: plan.linears.length, quantized: plan.linears.filter(({ scheme }) => scheme !== undefined).length,
+    sourceBytes: prepared.sourceBytes, bytes: prepared.bytes, shards: shards.length, notices: plan.notices,
+  });
+
+  const calibration = settings.method === "rtn" ? undefined : await calibrationOf(job, checkpoint, decoder!, settings);
+  const warnings: Warnings = {
+    all: [],
+    add(message) {
+      warnings.all.push(message);
+      emit({ type: "warning", message });
+    },
+  };
+  if (calibration !== undefined) {
+    const { set, sequenceLength } = calibration;
+    emit({ type: "calibration", origin: set.origin, documents: set.documents, sequences: set.sequences.length, tokens: set.tokens, sequenceLength });
+    const asked = settings.samples * sequenceLength;
+    if (set.tokens < asked) warnings.add(`${set.origin} gives ${String(set.tokens)} tokens, and ${String(asked)} were asked for: calibration uses what there is`);
+  }
+  signal?.throwIfAborted();
+
+  const engine = await job.engine();
+  try {
+    const identity = await identityOf(prepared, engine.description, calibration?.set);
+    const standing = await whatStands(sink, identity, job.overwrite === true);
+    if ("report" in standing) {
+      emit({ type: "done", report: standing.report, already: true });
+      return standing.report;
+    }
+    if (standing.entries.length === 0) {
+      await checkSpace(job, prepared);
+      await sink.reset();
+      await sink.log(JSON.stringify({ run: identity } satisfies JournalEntry));
+    }
+    const run = new Run(job, prepared, calibration, engine, watch, identity, warnings, emit);
+    const report = await run.finish(standing.entries);
+    emit({ type: "done", report, already: false });
+    return report;
+  } finally {
+    await engine.close();
+  }
+}
+
+interface Warnings {
+  readonly all: string[];
+  add(message: string): void;
+}
+
+interface Calibration {
+  readonly set: CalibrationSet;
+  readonly sequenceLength: number;
+}
+
+async function calibrationOf(job: QuantizeJob, checkpoint: Checkpoint, decoder: Decoder, settings: ResolvedSettings): Promise<Calibration> {
+  const sequenceLength = settings.sequenceLength ?? Math.min(SEQUENCE_LENGTH, decoder.maxPositions);
+  if (sequenceLength > decoder.maxPositions) {
+    throw new InputError(`sequence length is ${String(sequenceLength)}, but ${job.source.label} was made for ${String(decoder.maxPositions)} tokens at most (max_position_embeddings)`);
+  }
+  const tokenizer = await tokenizerOf(checkpoint);
+  const { documents, origin } = await job.calibration();
+  const set = await buildCalibrationSet(documents, tokenizer, { samples: settings.samples, sequenceLength, seed: settings.seed, origin, vocabSize: decoder.vocabSize });
+  return { set, sequenceLength };
+}
+
+/** Better refused now than after hours. */
+async function checkSpace(job: QuantizeJob, { bytes, decoder, settings }: PreparedRun): Promise<void> {
+  if (job.freeSpace === undefined) return;
+  const hidden = decoder === undefined || settings.method === "rtn" ? 0 : 2 * 4 * decoder.hiddenSize * settings.samples * (settings.sequenceLength ?? 0);
+  const free = await job.freeSpace();
+  if (free < bytes + hidden) {
+    throw new InputError(`${job.sink.label} has ${megabytes(free)} free; the checkpoint takes ${megabytes(bytes)}${hidden > 0 ? `, and hidden states ${megabytes(hidden)} while it is made` : ""}`);
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(0)} MB`;
+}
+
+/** One run from its journal to its report. */
+class Run {
+  private readonly writer: ShardWriter;
+  private readonly shards: ShardReport[] = [];
+  private readonly linears: LinearReport[] = [];
+  private readonly plans: ReadonlyMap<string, LinearPlan>;
+  private readonly budget: MemoryBudget;
+  private readonly batches: readonly Batch[];
+  private readonly progress: Progress;
+  /** The journal's next line, while the next layer is under way. */
+  private pending: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly job: QuantizeJob,
+    private readonly prepared: PreparedRun,
+    private readonly calibration: Calibration | undefined,
+    private readonly engine: Engine,
+    private readonly watch: Stopwatch,
+    private readonly identity: RunIdentity,
+    private readonly warnings: Warnings,
+    private readonly emit: (event: QuantizeEvent) => void,
+  ) {
+    this.writer = new ShardWriter(job.sink, prepared.shards);
+    this.plans = new Map(prepared.plan.linears.map((linear) => [linear.name, linear]));
+    this.budget = new MemoryBudget(prepared.settings.memory);
+    this.batches = batchesOf(calibration?.set.sequences ?? []);
+    this.progress = new Progress(prepared.plan.layers.length, watch, emit);
+  }
+
+  async finish(entries: readonly JournalEntry[]): Promise<Report> {
+    const { plan } = this.prepared;
+    const { next, hidden } = await this.takeUp(entries);
+    const resumed = Math.max(0, next);
+    if (entries.length > 0) this.emit({ type: "resume", layer: resumed });
+    this.progress.begin(resumed);
+    try {
+      if (next < 0) {
+        for (const name of plan.outside) await this.copy(name);
+        await this.commit({ layer: -1, linears: [] });
+      }
+      if (this.calibration === undefined) await this.round(resumed);
+      else await this.calibrate(resumed, hidden);
+      await this.pending;
+    } catch (error) {
+      // What was finished before the trouble still goes into the journal.
+      await this.pending.catch(() => undefined);
+      throw error;
+    }
+    return this.seal(resumed);
+  }
+
+  /** Reads the journal: which layer comes next (−1: not even what lies outside the layers is written), and the hidden states there. */
+  private async takeUp(entries: readonly JournalEntry[]): Promise<{ next: number; hidden: Spool | undefined }> {
+    const { sink } = this.job;
+    const { plan } = this.prepared;
+    let last: Extract<JournalEntry, { layer: number }> | undefined;
+    for (const entry of entries) {
+      if ("shard" in entry) {
+        if ((await sink.hashShard(entry.shard, entry.size)) !== entry.sha256) {
+          throw new InputError(`${sink.label}/${entry.shard} is not what was written there: it changed since; use --overwrite to start anew`);
+        }
+        this.writer.finished(entry.shard);
+        this.shards.push({ file: entry.shard, size: entry.size, sha256: entry.sha256 });
+      } else if ("layer" in entry) {
+        this.writer.written(this.outputsOf(entry.layer === -1 ? plan.outside : plan.layers[entry.layer]!));
+        this.linears.push(...entry.linears);
+        last = entry;
+      }
+    }
+    if (last === undefined) return { next: -1, hidden: undefined };
+    await this.finishShards();
+    if (last.hidden === undefined) return { next: last.layer + 1, hidden: undefined };
+    const { file, size, sha256 } = last.hidden;
+    if ((await (await sink.scratch(file)).hash(size)) !== sha256) {
+      throw new InputError(`${sink.label}: the hidden states after layer ${String(last.layer)} are damaged; use --overwrite to start anew`);
+    }
+    const hidden = this.hiddenSpool(last.layer + 1);
+    const { hiddenSize: width } = this.prepared.decoder!;
+    this.batches.forEach((batch, i) => hidden.adopt(i, new Map([["h", { batch: batch.length, tokens: batch[0]!.length, width }]])));
+    return { next: last.layer + 1, hidden };
+  }
+
+  /** Round to nearest: every linear by itself. */
+  private async round(from: number): Promise<void> {
+    const { plan } = this.prepared;
+    for (let layer = from; layer < plan.layers.length; layer += 1) {
+      const reports: LinearReport[] = [];
+      const run = this.linearRun(layer, reports);
+      for (const name of plan.layers[layer]!) {
+        this.job.signal?.throwIfAborted();
+        const linear = this.plans.get(name.replace(/\.weight$/, ""));
+        const quantized = linear !== undefined && name.endsWith(".weight") && (await quantizeAndWrite(run, linear, undefined)) !== undefined;
+        if (!quantized) await this.copy(name);
+      }
+      await this.commit({ layer, linears: reports });
+      this.progress.layerDone(layer);
+    }
+  }
+
+  private async calibrate(from: number, resumed: Spool | undefined): Promise<void> {
+    const { plan, decoder } = this.prepared;
+    let hidden = resumed ?? (from === 0 ? await this.embedAll() : undefined);
+    for (let layer = from; layer < plan.layers.length; layer += 1) {
+      const stages = decoder!.stages(layer, this.calibration!.sequenceLength);
+      const last = layer === plan.layers.length - 1;
+      const into = last ? undefined : this.hiddenSpool(layer + 1);
+      const reports: LinearReport[] = [];
+      await quantizeLayer(this.layerRun(layer, stages, reports), stages, hidden!, into);
+      for (const name of plan.layers[layer]!) if (this.plans.get(name.replace(/\.weight$/, ""))?.scheme === undefined || !name.endsWith(".weight")) await this.copy(name);
+      await this.commit({ layer, linears: reports }, last ? undefined : hiddenFile(layer + 1));
+      this.progress.layerDone(layer);
+      hidden = into;
+    }
+  }
+
+  private linearRun(layer: number, reports: LinearReport[]): LinearRun {
+    return {
+      engine: this.engine, checkpoint: this.prepared.checkpoint, format: formatByName(this.prepared.settings.format), settings: this.prepared.settings,
+      writer: this.writer, watch: this.watch, signal: this.job.signal,
+      onLinear: (report) => {
+        reports.push(report);
+        this.linears.push(report);
+        this.emit({ type: "linear", layer, report });
+      },
+      onWarning: this.warnings.add,
+    };
+  }
+
+  private layerRun(layer: number, stages: readonly Stage[], reports: LinearReport[]): LayerRun {
+    const total = this.calibration!.set.tokens;
+    let tokens = 0;
+    return {
+      ...this.linearRun(layer, reports),
+      plans: this.plans,
+      batches: this.batches.length,
+      spool: (stage, width) => new Spool(this.budget, this.stride(width), () => this.job.sink.scratch(`spill-${stage.replaceAll(" ", "-")}.bin`)),
+      onBatch: (stage, batch) => {
+        tokens = (batch === 0 ? 0 : tokens) + tokensOf(this.batches[batch]!);
+        this.progress.batchDone(layer, stages.indexOf(stage), stages.length, stage.name, tokens, total);
+      },
+    };
+  }
+
+  private async embedAll(): Promise<Spool> {
+    const { checkpoint, decoder } = this.prepared;
+    const spool = new Spool(this.budget, this.stride(decoder!.hiddenSize), () => this.job.sink.scratch("spill-embedding.bin"));
+    for (const [i, batch] of this.batches.entries()) {
+      await spool.put(i, { h: await this.watch.time("read", () => embedBatch(checkpoint, decoder!, batch)) });
+    }
+    return spool;
+  }
+
+  /** The hidden states that go into a layer: in a file whatever happens, since a run is taken up from there. */
+  private hiddenSpool(layer: number): Spool {
+    return new Spool(this.budget, this.stride(this.prepared.decoder!.hiddenSize), () => this.job.sink.scratch(hiddenFile(layer)), true);
+  }
+
+  /** Bytes of the largest batch, for so many values a token. */
+  private stride(width: number): number {
+    return 4 * width * Math.max(...this.batches.map(tokensOf));
+  }
+
+  private outputsOf(names: readonly string[]): string[] {
+    return names.flatMap((name) => this.prepared.plan.outputsOf.get(name)!);
+  }
+
+  /** Copies a tensor that stays as it is, in pieces. */
+  private async copy(name: string): Promise<void> {
+    const { checkpoint } = this.prepared;
+    const { file, start, end } = checkpoint.tensors.get(name)!;
+    let at = start;
+    do {
+      const piece = Math.min(end, at + COPY_BYTES);
+      const bytes = await this.watch.time("read", () => checkpoint.source.read(file, at, piece));
+      await this.watch.time("write", () => this.writer.writePart(name, at - start, bytes));
+      at = piece;
+    } while (at < end);
+  }
+
+  /** Puts a finished layer into the journal, once it would survive a power cut, while the next layer is under way. */
+  private async commit(entry: { readonly layer: number; readonly linears: readonly LinearReport[] }, hidden?: string): Promise<void> {
+    await this.pending;
+    await this.checkSource();
+    this.pending = this.watch.time("write", async () => {
+      const { sink } = this.job;
+      await this.writer.sync();
+      if (hidden === undefined) {
+        await sink.log(JSON.stringify(entry satisfies JournalEntry));
+      } else {
+        const scratch = await sink.scratch(hidden);
+        await scratch.sync();
+        const size = this.hiddenBytes();
+        const sha256 = await scratch.hash(size);
+        if (sha256 === undefined) throw new InputError(`${sink.label}: ${hidden} is shorter than it was written: it changed under us`);
+        await sink.log(JSON.stringify({ ...entry, hidden: { file: hidden, size, sha256 } } satisfies JournalEntry));
+        await sink.dropScratch(hiddenFile(entry.layer));
+      }
+      await this.finishShards();
+    });
+    // An error is thrown by whoever awaits it next; until then it is not unheard.
+    this.pending.catch(() => undefined);
+  }
+
+  private hiddenBytes(): number {
+    const { hiddenSize } = this.prepared.decoder!;
+    const last = this.batches.length - 1;
+    return last * this.stride(hiddenSize) + 4 * hiddenSize * tokensOf(this.batches[last]!);
+  }
+
+  private async finishShards(): Promise<void> {
+    for (const { file, size, sha256 } of await this.writer.finish()) {
+      await this.job.sink.log(JSON.stringify({ shard: file, size, sha256 } satisfies JournalEntry));
+      this.shards.push({ file, size, sha256 });
+      this.emit({ type: "shard", file, size, sha256 });
+    }
+  }
+
+  /** A source that changes while it is read would give a checkpoint that is neither the old nor the new model. */
+  private async checkSource(): Promise<void> {
+    const { source } = this.job;
+    for (const file of new Set([...this.prepared.checkpoint.tensors.values()].map((tensor) => tensor.file))) {
+      const now = await source.fingerprint(file);
+      if (!String(this.identity[`source ${file}`]).startsWith(now)) {
+        throw new InputError(`${source.label}/${file} changed while it was read. Use --overwrite to start anew with what it is now`);
+      }
+    }
+  }
+
+  /** Writes everything that makes the output loadable, config.json last. */
+  private async seal(resumed: number): Promise<Report> {
+    const { sink } = this.job;
+    const { checkpoint, plan, settings, decoder, shards, sourceBytes, bytes } = this.prepared;
+    const encode = (value: unknown): Uint8Array => new TextEncoder().encode(typeof value === "string" ? value : `${JSON.stringify(value, null, 2)}\n`);
+    const { quantizationConfig, files } = formatByName(settings.format).config(formatRun(plan, settings, decoder, `shardsmith:${VERSION}`));
+    const set = this.calibration?.set;
+    this.shards.sort((a, b) => (a.file < b.file ? -1 : 1));
+    const report: Report = {
+      shardsmith: VERSION, source: this.job.source.label, engine: this.engine.description, run: this.identity,
+      ...(set && { calibration: { origin: set.origin, documents: set.documents, sequences: set.sequences.length, tokens: set.tokens } }),
+      linears: this.linears, notices: plan.notices, warnings: this.warnings.all,
+      sourceBytes, bytes, bitsPerWeight: plan.bitsPerWeight,
+      shards: this.shards, seconds: this.watch.elapsed(), parts: this.watch.parts, resumedAtLayer: resumed,
+    };
+    for (const name of carriedFiles(checkpoint.files.keys())) await sink.writeFile(name, await checkpoint.source.read(name, 0, checkpoint.files.get(name)!));
+    for (const [name, value] of Object.entries(files)) await sink.writeFile(name, encode(value));
+    if (shards.length > 1) await sink.writeFile(INDEX_FILE, encode(indexJson(shards)));
+    await sink.writeFile("config.json", encode({ ...checkpoint.config, quantization_config: quantizationConfig }));
+    await sink.writeFile(REPORT_FILE, encode(report));
+    await sink.complete();
+    return report;
+  }
+}
+
+type ShardReport = Report["shards"][number];
+
+function hiddenFile(layer: number): string {
+  return `hidden-${String(layer)}.bin`;
+}

@@ -1,0 +1,60 @@
+import type { CalibrationSet } from "../calibration/calibration-set.js";
+import { InputError } from "../errors.js";
+import type { Report } from "../report/report.js";
+import { VERSION } from "../version.js";
+import { checkSameRun, parseJournal, type JournalEntry, type RunIdentity } from "./journal.js";
+import type { PreparedRun } from "./prepare-run.js";
+import type { Sink } from "./sink.js";
+
+/** The report's name in the output folder. A folder that has it holds a finished checkpoint. */
+export const REPORT_FILE = "shardsmith.json";
+
+/** See `RunIdentity`. */
+export async function identityOf({ checkpoint, settings, plan }: PreparedRun, engine: string, calibration: CalibrationSet | undefined): Promise<RunIdentity> {
+  const { method, bits, format, symmetric, order, search, damp, seed, maxShardSize } = settings;
+  const prints = await checkpoint.fingerprints();
+  return {
+    shardsmith: VERSION,
+    method, bits, "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
+    ...(calibration && { order, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0]!.length, "calibration tokens": calibration.sha256 }),
+    engine,
+    ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),
+    "source config.json": JSON.stringify(checkpoint.config),
+  };
+}
+
+/** What the output holds: this run's result, the journal of this run so far (empty: nothing yet), or something that is in the way. */
+export async function whatStands(sink: Sink, identity: RunIdentity, overwrite: boolean): Promise<{ readonly report: Report } | { readonly entries: JournalEntry[] }> {
+  const lines = await sink.journal();
+  if (lines.length > 0) {
+    try {
+      const entries = parseJournal(lines, sink.label);
+      const first = entries[0]!;
+      if (!("run" in first)) throw new InputError(`${sink.label}: line 1 of the journal is damaged; use --overwrite to start anew`);
+      checkSameRun(identity, first.run, sink.label);
+      return { entries };
+    } catch (error) {
+      if (overwrite && error instanceof InputError) return { entries: [] };
+      throw error;
+    }
+  }
+  if (overwrite) return { entries: [] };
+  const text = await sink.readFile(REPORT_FILE);
+  if (text !== undefined) {
+    const report = parseReport(text, sink.label);
+    checkSameRun(identity, report.run, sink.label);
+    return { report };
+  }
+  if (await sink.has("config.json")) {
+    throw new InputError(`${sink.label} holds a checkpoint that Shardsmith did not write; choose another folder, or use --overwrite`);
+  }
+  return { entries: [] };
+}
+
+function parseReport(text: string, label: string): Report {
+  try {
+    return JSON.parse(text) as Report;
+  } catch {
+    throw new InputError(`${label}/${REPORT_FILE} is not JSON; use --overwrite to start anew`);
+  }
+}
