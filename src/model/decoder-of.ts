@@ -82,8 +82,9 @@ export function decoderOf(json: unknown, file: string): Decoder {
     family: family.modelType, layers, hiddenSize, vocabSize, maxPositions,
     embedding: { tensor: embedding, scale: family.scaledEmbedding ? Math.fround(Math.sqrt(hiddenSize)) : 1 },
     stages: (layer, positions) => layerStages(layerAt(layer), positions),
-    tensorsOf: (layer) => layerStages(layerAt(layer), 1).flatMap((stage) =>
-      [...stage.weights.values()].flatMap((source) => ("tensor" in source ? [source.tensor] : []))),
+    // A norm that is computed again in the next stage is one tensor.
+    tensorsOf: (layer) => [...new Set(layerStages(layerAt(layer), 1).flatMap((stage) =>
+      [...stage.weights.values()].flatMap((source) => ("tensor" in source ? [source.tensor] : []))))],
     finalNorm: { tensor: "model.norm.weight", plus: family.normPlus, eps },
     lmHead: {
       tensor: tied ? embedding : "lm_head.weight", tied,

@@ -41,10 +41,12 @@ export function layerStages(layer: Layer, positions: number): Stage[] {
   const up = linear("mlp.up_proj", hiddenSize, intermediateSize, biases.mlp);
   const down = linear("mlp.down_proj", intermediateSize, hiddenSize, biases.mlp);
 
+  // Norms are computed again where their output is needed again: that costs next to nothing, and halves what is kept between stages.
   const attentionIn = new Draft(layer).input("h", hiddenSize);
   attentionIn.norm("x", "h", norms.beforeAttention);
 
-  const attentionOut = new Draft(layer).input("h", hiddenSize).input("x", hiddenSize);
+  const attentionOut = new Draft(layer).input("h", hiddenSize);
+  attentionOut.norm("x", "h", norms.beforeAttention);
   attentionOut.linear("q", "x", q).linear("k", "x", k).linear("v", "x", v);
   if (layer.headNorms) attentionOut.headNorm("qn", "q", "self_attn.q_norm", layer.heads).headNorm("kn", "k", "self_attn.k_norm", layer.kvHeads);
   attentionOut.attention("a", layer.headNorms ? "qn" : "q", layer.headNorms ? "kn" : "k", "v", positions);
@@ -56,7 +58,8 @@ export function layerStages(layer: Layer, positions: number): Stage[] {
   mlpIn.node({ op: "add", out: "r", a: "h", b: norms.afterAttention === undefined ? "o" : "on" });
   mlpIn.norm("x", "r", norms.beforeMlp);
 
-  const mlpOut = new Draft(layer).input("r", hiddenSize).input("x", hiddenSize);
+  const mlpOut = new Draft(layer).input("r", hiddenSize);
+  mlpOut.norm("x", "r", norms.beforeMlp);
   mlpOut.linear("g", "x", gate).linear("u", "x", up);
   mlpOut.node({ op: "activation", out: "ga", x: "g", kind: layer.activation }).node({ op: "mul", out: "m", a: "ga", b: "u" });
 
@@ -66,9 +69,9 @@ export function layerStages(layer: Layer, positions: number): Stage[] {
   end.node({ op: "add", out: "h", a: "r", b: norms.afterMlp === undefined ? "d" : "dn" });
 
   return [
-    attentionIn.stage("attention in", { x: hiddenSize }, ["h", "x"], "x", [q, k, v]),
+    attentionIn.stage("attention in", { x: hiddenSize }, ["h"], "x", [q, k, v]),
     attentionOut.stage("attention out", { a: qWidth }, ["h", "a"], "a", [o]),
-    mlpIn.stage("mlp in", { r: hiddenSize, x: hiddenSize }, ["r", "x"], "x", [gate, up]),
+    mlpIn.stage("mlp in", { r: hiddenSize, x: hiddenSize }, ["r"], "x", [gate, up]),
     mlpOut.stage("mlp out", { m: intermediateSize }, ["r", "m"], "m", [down]),
     end.stage("end", { h: hiddenSize }, ["h"], undefined, []),
   ];
