@@ -10,6 +10,7 @@ import { openModel, type Model } from "./model.js";
 import type { ScratchFile } from "./sink.js";
 import { MemoryBudget, Spool } from "./spool.js";
 import { tokenizerOf } from "./tokenizer.js";
+import { withEngine } from "./with-engine.js";
 
 export interface EvaluateSettings {
   /** Tokens a window; longer documents are cut. Default 2048, or what the model was made for if that is less. */
@@ -78,8 +79,7 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
   // Equal lengths side by side make full batches; the order has no say in the means.
   const batches = batchesOf(sequences.sort((a, b) => b.length - a.length));
 
-  const engine = await job.engine();
-  try {
+  return withEngine(job, async (engine) => {
     const steps = model.decoder.layers + (reference?.decoder.layers ?? 0) + 2;
     let step = 0;
     const progress = (of: Model, name: string) => () => {
@@ -97,9 +97,7 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
       model: job.model.label, text: origin, windows: sequences.length, sequenceLength, ...measures,
       ...(reference && { against: { model: job.against!.label, ...perplexityOf(predictions, "reference"), ...divergenceOf(predictions) } }),
     };
-  } finally {
-    await engine.close();
-  }
+  });
 }
 
 /** What the two models' passes have in common. */

@@ -26,6 +26,7 @@ import { MemoryBudget, Spool } from "./spool.js";
 import { identityOf, REPORT_FILE, whatStands } from "./standing.js";
 import { Stopwatch } from "./stopwatch.js";
 import { tokenizerOf } from "./tokenizer.js";
+import { withEngine } from "./with-engine.js";
 
 /** Most tokens a sequence has unless it is asked for. */
 const SEQUENCE_LENGTH = 2048;
@@ -81,8 +82,7 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
   }
   signal?.throwIfAborted();
 
-  const engine = await job.engine();
-  try {
+  return withEngine(job, async (engine) => {
     const identity = await identityOf(prepared, engine.description, calibration?.set);
     const standing = await whatStands(sink, identity, job.overwrite === true);
     if ("report" in standing) {
@@ -98,9 +98,7 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
     const report = await run.finish(standing.entries);
     emit({ type: "done", report, already: false });
     return report;
-  } finally {
-    await engine.close();
-  }
+  });
 }
 
 interface Warnings {
