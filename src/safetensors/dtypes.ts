@@ -34,8 +34,8 @@ export function isDtype(value: unknown): value is Dtype {
   return typeof value === "string" && Object.hasOwn(DTYPE_BITS, value);
 }
 
-/** How many elements a shape holds; 1 for a scalar, whose shape is []. Past 2^53 the result is not a safe integer, even where a 0 follows. */
-export function elementCount(shape: readonly number[]): number {
+/** How many elements a shape holds; 1 for a scalar, whose shape is []. Infinity past 2^53, even where a 0 follows. */
+function elementCount(shape: readonly number[]): number {
   let count = 1;
   for (const size of shape) {
     count *= size;
@@ -44,7 +44,7 @@ export function elementCount(shape: readonly number[]): number {
   return count;
 }
 
-/** Bytes of a tensor. Not a safe integer where the elements do not fill whole bytes, or are too many to count. */
+/** Bytes of a tensor. Infinity where there are too many to count; no whole number where the elements do not fill bytes. */
 export function byteSize(dtype: Dtype, shape: readonly number[]): number {
   const bits = elementCount(shape) * DTYPE_BITS[dtype];
   // Beyond 2^53 a float drops low bits, and could pass for whole bytes.

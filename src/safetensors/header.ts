@@ -1,5 +1,5 @@
 import { InputError } from "../errors.js";
-import { byteSize, DTYPE_BITS, elementCount, isDtype } from "./dtypes.js";
+import { byteSize, DTYPE_BITS, isDtype } from "./dtypes.js";
 import { isJsonObject, parseJsonObject, quote } from "./json.js";
 import type { JsonObject } from "./json.js";
 import type { TensorSpec } from "./tensor.js";
@@ -102,10 +102,12 @@ function parseTensor(name: string, value: unknown, dataStart: number, fileSize: 
   if (to > fileSize - dataStart) fail(` ends at byte ${to}, but the file has only ${fileSize - dataStart} bytes of data`);
 
   const size = byteSize(dtype, shape);
-  const described = `${dtype} of shape ${quote(shape)}`;
-  if (elementCount(shape) === Infinity || size === Infinity) fail(` is ${described}: more than can be counted`);
-  if (!Number.isInteger(size)) fail(` is ${described}: elements of ${DTYPE_BITS[dtype]} bits that do not fill whole bytes`);
-  if (size !== to - from) fail(` is ${described}, which takes ${size} bytes, but its data_offsets span ${to - from}`);
+  if (size !== to - from) {
+    const described = ` is ${dtype} of shape ${quote(shape)}`;
+    if (size === Infinity) fail(`${described}: more than can be counted`);
+    if (!Number.isInteger(size)) fail(`${described}: elements of ${DTYPE_BITS[dtype]} bits that do not fill whole bytes`);
+    fail(`${described}, which takes ${size} bytes, but its data_offsets span ${to - from}`);
+  }
   return { name, dtype, shape, start: dataStart + from, end: dataStart + to };
 }
 

@@ -43,32 +43,33 @@ const QUOTE = 0x22, COMMA = 0x2c, BACKSLASH = 0x5c, OPEN_ARRAY = 0x5b, CLOSE_ARR
 
 /** Depth and repeated keys, in one walk over the text. Grammar is left to `JSON.parse`, which comes after. */
 function checkStructure(text: string, where: string, maxDepth: number): void {
-  /** The keys seen in each open object; null for an open array. */
-  const open: (Set<string> | null)[] = [];
+  /** The keys seen in each object around the innermost, `keys`; null for an array. */
+  const outer: (Set<string> | null)[] = [];
+  let keys: Set<string> | null = null;
   let keyNext = false;
   for (let i = 0; i < text.length; i++) {
     switch (text.charCodeAt(i)) {
       case OPEN_OBJECT:
       case OPEN_ARRAY:
+        if (outer.length === maxDepth) throw new InputError(`${where} nests deeper than ${maxDepth} levels`);
+        outer.push(keys);
         keyNext = text.charCodeAt(i) === OPEN_OBJECT;
-        open.push(keyNext ? new Set() : null);
-        if (open.length > maxDepth) throw new InputError(`${where} nests deeper than ${maxDepth} levels`);
+        keys = keyNext ? new Set() : null;
         break;
       case CLOSE_OBJECT:
       case CLOSE_ARRAY:
-        open.pop();
+        keys = outer.pop() ?? null;
         keyNext = false;
         break;
       case COMMA:
-        keyNext = open.at(-1) instanceof Set;
+        keyNext = keys !== null;
         break;
       case QUOTE: {
         const end = endOfString(text, i);
         if (keyNext) {
           const key = decode(text.slice(i, end + 1));
-          const keys = open.at(-1)!;
-          if (keys.has(key)) throw new InputError(`${where} repeats the key ${quote(key)}`);
-          keys.add(key);
+          if (keys!.has(key)) throw new InputError(`${where} repeats the key ${quote(key)}`);
+          keys!.add(key);
           keyNext = false;
         }
         i = end;

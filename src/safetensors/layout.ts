@@ -56,12 +56,11 @@ interface Sized {
 }
 
 function checkedSize({ name, dtype, shape }: TensorSpec): number {
-  const quoted = quote(name);
-  if (name === "__metadata__") throw new InputError(`a tensor cannot be named ${quoted}: safetensors reserves the name`);
-  if (/\p{Surrogate}/u.test(name)) throw new InputError(`a tensor cannot be named ${quoted}: it is not valid Unicode`);
+  if (name === "__metadata__") throw new InputError(`a tensor cannot be named ${quote(name)}: safetensors reserves the name`);
+  if (/\p{Surrogate}/u.test(name)) throw new InputError(`a tensor cannot be named ${quote(name)}: it is not valid Unicode`);
   const bytes = byteSize(dtype, shape);
   if (!Number.isSafeInteger(bytes)) {
-    throw new InputError(`tensor ${quoted}: ${dtype} of shape ${quote(shape)} is not a whole number of bytes that can be counted`);
+    throw new InputError(`tensor ${quote(name)}: ${dtype} of shape ${quote(shape)} is not a whole number of bytes that can be counted`);
   }
   return bytes;
 }

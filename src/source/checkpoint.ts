@@ -32,7 +32,7 @@ const PIECE_BYTES = 32 * 1024 * 1024;
 const READS_AT_ONCE = 4;
 
 /** Where a tensor's bytes lie: [start, end) of `file`. */
-export interface StoredTensor extends TensorEntry {
+interface StoredTensor extends TensorEntry {
   readonly file: string;
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { byteSize, DTYPE_BITS, elementCount, isDtype } from "#src/safetensors/dtypes.js";
+import { byteSize, DTYPE_BITS, isDtype } from "#src/safetensors/dtypes.js";
 import type { Dtype } from "#src/safetensors/dtypes.js";
 
 // The `Dtype` enum of the Rust crate at 0.8, sorted by name.
@@ -27,8 +27,4 @@ test.each<[Dtype, number[], number]>([
   ["BOOL", [2 ** 40, 2 ** 40, 0], Infinity],
 ])("%s of shape %j takes %d bytes", (dtype, shape, bytes) => {
   expect(byteSize(dtype, shape)).toBe(bytes);
-});
-
-test("a scalar has one element", () => {
-  expect(elementCount([])).toBe(1);
 });
