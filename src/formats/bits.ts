@@ -117,7 +117,7 @@ export function unpackBits(packed: Uint32Array, layout: PackedLayout): Uint8Arra
   const scratch = new Uint32Array(TILE * words);
   for (let first = 0; first < lines; first += TILE) {
     const tile = Math.min(TILE, lines - first);
-    if (wordStride === 1) scratch.set(packed.subarray(first * wordLineStride, (first + tile) * wordLineStride));
+    if (wordStride === 1) scratch.set(packed.subarray(first * wordLineStride, first * wordLineStride + tile * words));
     else for (let w = 0; w < words; w++) for (let t = 0; t < tile; t++) scratch[t * words + w] = packed[w * wordStride + first + t]!;
     for (let t = 0; t < tile; t++) {
       unpackLine(scratch, t * words, words, bits, line32, quads);

@@ -29,8 +29,9 @@ export const compressedTensors: Format = {
     if (inFeatures % groupSize !== 0) return `its ${inFeatures} input channels are not a multiple of the group size ${groupSize}`;
     return undefined;
   },
-  notes({ outFeatures, inFeatures }, { groupSize }) {
+  notes({ outFeatures, inFeatures }, { groupSize, symmetric }) {
     const found: string[] = [];
+    if (!symmetric) found.push("transformers 5 with compressed-tensors 0.20 loads asymmetric weights only with CompressedTensorsConfig(dequantize=True)");
     if (![32, 64, 128, inFeatures].includes(groupSize)) found.push("vLLM takes compressed-tensors in groups of 32, 64, 128 or all input channels only");
     if (inFeatures % 128 !== 0) found.push(`vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
     if (outFeatures % 64 !== 0) found.push(`vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);

@@ -155,6 +155,12 @@ function detect(config: Record<string, unknown>): PackedFormat | undefined {
   };
 }
 
+/**
+ * What version 1 took from each word of zero points. It is added back to whole words, as GPTQModel took it, so that a borrow
+ * from a neighbouring code is undone; codes of 3 bits are handled one by one, there and here.
+ */
+const ONES: Record<Bits, number> = { 2: 0x55555555, 3: 0, 4: 0x11111111, 8: 0x01010101 };
+
 interface Packed {
   readonly bits: Bits;
   readonly groupSize: number;
@@ -182,8 +188,9 @@ function unpack(name: string, tensors: ReadonlyMap<string, Tensor>, packed: Pack
   const zerosTensor = expectTensor(tensors, name, "qzeros", ["I32"], [groups, wordsFor(outFeatures, bits)]);
   const scales = toFloat32(scalesTensor.bytes, scalesTensor.dtype);
   expectFinite(scales, `${name}.scales`);
-  const zeros = unpackBits(wordsOf(zerosTensor), alongColsTransposed(outFeatures, groups, bits));
-  if (packed.version === "gptq") for (let i = 0; i < zeros.length; i++) zeros[i] = (zeros[i] + 1) & ((1 << bits) - 1);
+  const zeroWords = packed.version === "gptq" ? wordsOf(zerosTensor).map((word) => word + ONES[bits]) : wordsOf(zerosTensor);
+  const zeros = unpackBits(zeroWords, alongColsTransposed(outFeatures, groups, bits));
+  if (packed.version === "gptq" && bits === 3) for (let i = 0; i < zeros.length; i++) zeros[i] = (zeros[i] + 1) & 7;
   const groupOf = gIdx && groupsOf(gIdx, name, groups, groupSize);
   return {
     outFeatures,

@@ -1,7 +1,7 @@
 import type { LinearPlan } from "./format.js";
 
 /** Linears that are treated alike, said as briefly as possible. */
-export interface ModulePattern {
+interface ModulePattern {
   /** The last part of the names of such linears of every layer, as `mlp.down_proj`; or one linear's full name. */
   readonly name: string;
   /** Whether `name` is the end of the names of such linears in every layer. */
@@ -11,7 +11,7 @@ export interface ModulePattern {
 const LAYER = /^(?:.*\.)?\d+\.(.+)$/;
 
 /** What follows the layer's number in a module name: `mlp.down_proj`; the whole name where it holds no number. */
-export function withinLayer(name: string): string {
+function withinLayer(name: string): string {
   return LAYER.exec(name)?.[1] ?? name;
 }
 
