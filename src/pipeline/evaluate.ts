@@ -91,6 +91,8 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
     const last = await finalStates(run, model, progress(model, "layer"));
     const lastReference = reference === undefined ? undefined : await finalStates(run, reference, progress(reference, "layer"));
     const predictions = await predict(run, [model, last], reference && [reference, lastReference!]);
+    await last.close();
+    await lastReference?.close();
     progress(model, "lm_head")();
     const measures = perplexityOf(predictions, "model");
     return {
@@ -122,6 +124,7 @@ async function finalStates(pass: Pass, { checkpoint, decoder, load }: Model, onL
       (await next.put(i, { h })).forEach((activations) => pass.engine.recycle(activations));
       i += 1;
     }
+    await state.close();
     state = next;
     if (layer < decoder.layers) onLayer();
   }
@@ -188,6 +191,5 @@ function targetsOf(batch: Batch): Int32Array {
 }
 
 function spoolFor({ batches, budget, scratch }: Pass, width: number): Spool {
-  let file: Promise<ScratchFile> | undefined;
-  return new Spool(budget, 4 * width * Math.max(...batches.map(tokensOf)), () => (file ??= scratch()));
+  return new Spool(budget, 4 * width * Math.max(...batches.map(tokensOf)), scratch);
 }

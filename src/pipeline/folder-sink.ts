@@ -103,6 +103,7 @@ export async function openFolderSink(folder: string): Promise<Sink> {
         ...file,
         write: (offset, bytes) => explain(folder, file.write(offset, bytes)),
         sync: () => explain(folder, file.sync()),
+        close: () => forget(name),
       };
     },
 

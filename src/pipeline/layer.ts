@@ -59,7 +59,9 @@ export async function quantizeLayer(run: LayerRun, stages: readonly Stage[], hid
     const quantizing = stage.linears.filter(({ name }) => run.plans.get(name)?.scheme !== undefined);
     const hessian = quantizing.length === 0 ? undefined : await run.engine.hessian(quantizing[0]!.inFeatures);
     const next = last ? into! : run.spool(stage.name, stateWidth(stage));
-    state = await runStage(run, stage, weights, hessian, state, next);
+    const left = await runStage(run, stage, weights, hessian, state, next);
+    if (left !== state && state !== hidden) await state.close();
+    state = left;
     if (hessian !== undefined) await quantizeStage(run, stage, hessian, done);
   }
 }

@@ -17,6 +17,7 @@ export function scratchFile(file: FileHandle, path: string): ScratchFile {
       }
     },
     sync: () => file.sync(),
+    close: () => file.close(),
     hash: (size) => hashFile(file, size),
   };
 }

@@ -41,6 +41,7 @@ export interface ScratchFile {
   /** Fills `into` from `offset`; throws if the file is shorter. */
   read(offset: number, into: Uint8Array<ArrayBuffer>): Promise<void>;
   sync(): Promise<void>;
+  close(): Promise<void>;
   /** SHA-256 in hex of its first `size` bytes; undefined if it is shorter. */
   hash(size: number): Promise<string | undefined>;
 }

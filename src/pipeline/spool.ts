@@ -30,19 +30,31 @@ export class MemoryBudget {
  */
 export class Spool {
   private readonly inMemory = new Map<number, BatchState>();
+  private opened: Promise<ScratchFile> | undefined;
   private readonly shapes = new Map<number, ReadonlyMap<string, Omit<Activations, "data">>>();
 
   /**
    * @param stride bytes of the largest batch's state: where batch i begins in the file is i · stride
-   * @param file where batches go that memory cannot hold, opened when it is first needed
+   * @param openFile where batches go that memory cannot hold, opened when it is first needed
    * @param durable write every batch to the file, in memory or not: the state from which a run is taken up again
    */
   constructor(
     private readonly budget: MemoryBudget,
     private readonly stride: number,
-    private readonly file: () => Promise<ScratchFile>,
+    private readonly openFile: () => Promise<ScratchFile>,
     private readonly durable = false,
   ) {}
+
+  /** No batch can be taken afterwards; what a durable spool wrote stays. */
+  async close(): Promise<void> {
+    for (const state of this.inMemory.values()) this.budget.free(bytesOf(state));
+    this.inMemory.clear();
+    await (await this.opened)?.close();
+  }
+
+  private file(): Promise<ScratchFile> {
+    return (this.opened ??= this.openFile());
+  }
 
   /** Keeps a batch. Returns what can be recycled: the state itself, once it is only in the file. */
   async put(batch: number, state: BatchState): Promise<readonly Activations[]> {

@@ -1,0 +1,25 @@
+import { expect, it } from "vitest";
+import { resolveSettings, type QuantizeSettings } from "#src/pipeline/options.js";
+
+it("fills in what an expert would choose", () => {
+  expect(resolveSettings({})).toEqual({
+    method: "gptq", bits: 4, groupSize: undefined, format: "gptq", symmetric: true, order: "group-aware", search: true, damp: 0.01,
+    samples: 128, sequenceLength: undefined, seed: 0, maxShardSize: 5e9, memory: 2e9,
+  });
+});
+
+it.each<[object, string]>([
+  [{ method: "awq" }, "method is awq; it may be gptq, rtn"],
+  [{ bits: 5 }, "bits is 5; it may be 2, 3, 4, 8"],
+  [{ groupSize: 100 }, "group size is 100; it may be -1, 32, 64, 128"],
+  [{ order: "random" }, "order is random; it may be natural, group-aware, act"],
+  [{ damp: 0 }, "damp is 0; it must lie above 0 and be at most 1"],
+  [{ damp: Number.NaN }, "damp is NaN; it must lie above 0 and be at most 1"],
+  [{ samples: 1.5 }, "samples is 1.5; it must be a whole number of at least 1"],
+  [{ sequenceLength: 1 }, "sequence length is 1; it must be a whole number of at least 2"],
+  [{ seed: -1 }, "seed is -1; it must be a whole number of at least 0"],
+  [{ maxShardSize: 0 }, "max shard size is 0; it must be a whole number of at least 1"],
+  [{ memory: -5 }, "memory is -5; it must be a whole number of at least 0"],
+])("refuses %j", (settings, message) => {
+  expect(() => resolveSettings(settings as QuantizeSettings)).toThrow(message);
+});
