@@ -95,7 +95,7 @@ class GroupGrids {
 
   /** Chooses for the group whose first column stands at position p. */
   choose(w: Float32Array, p: number, importance: Float64Array): void {
-    const weights = importance.subarray(p, p + this.#size);
+    this.#chooser.weigh(importance.subarray(p, p + this.#size));
     for (let r0 = 0; r0 < this.#rows; r0 += TILE) {
       const count = Math.min(TILE, this.#rows - r0);
       for (let j = 0; j < this.#size; j++) {
@@ -103,9 +103,9 @@ class GroupGrids {
         for (let i = 0; i < count; i++) this.#tile[i][j] = w[column + i]!;
       }
       for (let i = 0; i < count; i++) {
-        this.#chooser.choose(this.#tile[i], weights, this.#size);
+        this.#chooser.choose(this.#tile[i]);
         this.scales[r0 + i] = this.#chooser.scale;
-        this.lows[r0 + i] = -this.#chooser.zero;
+        this.lows[r0 + i] = 0 - this.#chooser.zero; // −0 would show in the weights
       }
     }
   }
@@ -113,7 +113,7 @@ class GroupGrids {
   store(out: RoundedRows, groups: number, group: number): void {
     for (let r = 0; r < this.#rows; r++) {
       out.scales[r * groups + group] = this.scales[r]!;
-      out.zeros[r * groups + group] = -this.lows[r];
+      out.zeros[r * groups + group] = 0 - this.lows[r];
     }
   }
 }

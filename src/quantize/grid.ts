@@ -32,10 +32,10 @@ export function storedScale(scale: number, dtype: ScaleDtype): number {
  * one value more below zero than above; half a step is given to either side.
  */
 export function spanningStep(min: number, max: number, scheme: QuantScheme): number {
-  return scheme.symmetric ? Math.max(-min, max) / (2 ** (scheme.bits - 1) - 0.5) : (max - min) / (2 ** scheme.bits - 1);
+  return scheme.symmetric ? Math.max(-min, max) / ((1 << (scheme.bits - 1)) - 0.5) : (max - min) / ((1 << scheme.bits) - 1);
 }
 
 /** The code that stands for 0 on a grid of this scale that starts at `min`. */
 export function zeroPoint(min: number, scale: number, scheme: QuantScheme): number {
-  return scheme.symmetric ? 2 ** (scheme.bits - 1) : clamp(roundHalfEven(-min / scale), 0, 2 ** scheme.bits - 1);
+  return scheme.symmetric ? 1 << (scheme.bits - 1) : clamp(roundHalfEven(-min / scale), 0, (1 << scheme.bits) - 1);
 }

@@ -79,10 +79,10 @@ export async function prepareHessian(
   const mean = dead.length < n ? total / (n - dead.length) : 1;
   for (const j of dead) diagonal[j] = mean;
 
+  const ordered = new Float64Array(n * n);
   let fraction = damp;
   for (let raised = 0; ; raised++) {
     const lambda = fraction * mean;
-    const ordered = new Float64Array(n * n);
     for (let p = 0; p < n; p++) {
       const row = permutation[p] * n;
       for (let q = 0; q < n; q++) ordered[p * n + q] = matrix[row + permutation[q]]!;

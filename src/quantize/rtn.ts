@@ -18,16 +18,16 @@ export function roundToNearest(
   const { codes, scales, zeros, dequantized } = out;
   const chooser = new GridChooser(scheme, search);
   const group = new Float64Array(size);
-  const byGroup = Array.from({ length: groups }, (_, k) => (importance ? importance.slice(k * size, (k + 1) * size) : new Float64Array(size).fill(1)));
-  for (let r = 0; r < rows; r++) {
-    for (let k = 0; k < groups; k++) {
+  for (let k = 0; k < groups; k++) {
+    if (importance) chooser.weigh(importance.subarray(k * size, (k + 1) * size));
+    for (let r = 0; r < rows; r++) {
       const start = r * inFeatures + k * size;
-      for (let j = 0; j < size; j++) group[j] = weight[start + j]!;
-      chooser.choose(group, byGroup[k], size);
+      for (let j = 0; j < size; j++) group[j] = weight[start + j];
+      chooser.choose(group);
       const { scale, zero } = chooser;
       scales[r * groups + k] = scale;
       zeros[r * groups + k] = zero;
-      const low = -zero;
+      const low = 0 - zero; // −0 would show in the weights
       const high = maxCode - zero;
       for (let j = 0; j < size; j++) {
         let q = group[j] / scale + MAGIC - MAGIC;

@@ -21,6 +21,15 @@ export class GridChooser implements Grid {
   readonly #factors: readonly number[];
   readonly #shifts: readonly number[];
   readonly #maxCode: number;
+  /** The candidates' grids. */
+  readonly #scales: Float64Array;
+  readonly #zeros: Float64Array;
+  /** The channels of a group by falling importance, so that sums grow early. */
+  readonly #ranking: Int32Array;
+  readonly #ranked: Float64Array;
+  /** The weights, those that some candidate clips before the others, and their importance. */
+  readonly #weights: Float64Array;
+  readonly #importance: Float64Array;
   /** The candidate that won last: neighbours are alike, and a good one early lets most others be left half-way. */
   #lastWinner = 0;
 
@@ -29,20 +38,29 @@ export class GridChooser implements Grid {
     this.#factors = search ? SEARCH_FACTORS : [1];
     this.#shifts = search && !scheme.symmetric ? ZERO_SHIFTS : [0];
     this.#maxCode = 2 ** scheme.bits - 1;
+    const candidates = this.#factors.length * this.#shifts.length;
+    this.#scales = new Float64Array(candidates);
+    this.#zeros = new Float64Array(candidates);
+    this.#ranking = Int32Array.from({ length: scheme.groupSize }, (_, j) => j);
+    this.#ranked = new Float64Array(scheme.groupSize).fill(1);
+    this.#weights = new Float64Array(scheme.groupSize);
+    this.#importance = new Float64Array(scheme.groupSize);
   }
 
-  /** Chooses for the first n of `weights`, weighted by the first n of `importance` (≥ 0), and leaves it in scale and zero. */
-  choose(weights: Float64Array, importance: Float64Array, n: number): void {
+  /** Weights the errors of the groups that follow by h ≥ 0 [groupSize]; until then all channels count alike. */
+  weigh(importance: Float64Array): void {
+    this.#ranking.sort((a, b) => importance[b] - importance[a] || a - b);
+    this.#ranking.forEach((channel, rank) => (this.#ranked[rank] = importance[channel]));
+  }
+
+  /** Chooses for a group of weights [groupSize] and leaves the grid in scale and zero. */
+  choose(weights: Float64Array): void {
     let min = 0;
     let max = 0;
-    let peak = 0;
-    for (let j = 0; j < n; j++) {
+    for (let j = 0; j < weights.length; j++) {
       const w = weights[j];
       if (w < min) min = w;
       if (w > max) max = w;
-    }
-    for (let j = 0; j < n; j++) {
-      if (weights[j] === (max > -min ? max : min)) peak = j;
     }
     const step = spanningStep(min, max, this.#scheme);
     if (step === 0) {
@@ -50,55 +68,99 @@ export class GridChooser implements Grid {
       this.zero = zeroPoint(0, 1, this.#scheme);
       return;
     }
+    this.#propose(min, step);
+    const scales = this.#scales;
+    const zeros = this.#zeros;
+    const winner = scales.length === 1 ? 0 : this.#best(this.#clippedFirst(weights));
+    this.scale = scales[winner];
+    this.zero = zeros[winner];
+    this.#lastWinner = winner;
+  }
+
+  /** Fills in the candidates for a group whose least weight is `min` and that `step` just spans. */
+  #propose(min: number, step: number): void {
     const factors = this.#factors;
-    const candidates = factors.length * this.#shifts.length;
-    const peakWeight = weights[peak];
-    const peakImportance = importance[peak];
+    const count = factors.length;
+    for (let i = 0; i < count; i++) {
+      const scale = storedScale(step * factors[i], this.#scheme.scaleDtype);
+      const zero = zeroPoint(min * factors[i], scale, this.#scheme);
+      for (let k = 0; k < this.#shifts.length; k++) {
+        this.#scales[k * count + i] = scale;
+        // A shift out of range becomes the candidate without a shift, which comes first and so wins against it.
+        const shifted = zero + this.#shifts[k];
+        this.#zeros[k * count + i] = shifted < 0 || shifted > this.#maxCode ? zero : shifted;
+      }
+    }
+  }
+
+  /** Copies the group, first the weights that some candidate clips; returns how many those are. */
+  #clippedFirst(weights: Float64Array): number {
+    let low = -Infinity;
+    let high = Infinity;
+    for (let i = 0; i < this.#scales.length; i++) {
+      const lowest = this.#scales[i] * -this.#zeros[i];
+      const highest = this.#scales[i] * (this.#maxCode - this.#zeros[i]);
+      if (lowest > low) low = lowest;
+      if (highest < high) high = highest;
+    }
+    let clipped = 0;
+    for (let j = 0; j < weights.length; j++) {
+      if (weights[j] < low || weights[j] > high) clipped++;
+    }
+    let front = 0;
+    let back = clipped;
+    for (let rank = 0; rank < weights.length; rank++) {
+      const w = weights[this.#ranking[rank]];
+      const to = w < low || w > high ? front++ : back++;
+      this.#weights[to] = w;
+      this.#importance[to] = this.#ranked[rank];
+    }
+    return clipped;
+  }
+
+  #best(clipped: number): number {
     let best = Infinity;
-    let winner = candidates;
-    for (let turn = -1; turn < candidates; turn++) {
+    let winner = this.#lastWinner;
+    for (let turn = -1; turn < this.#scales.length; turn++) {
       if (turn === this.#lastWinner) continue;
       const candidate = turn < 0 ? this.#lastWinner : turn;
-      const factor = factors[candidate % factors.length];
-      const scale = storedScale(step * factor, this.#scheme.scaleDtype);
-      const zero = zeroPoint(min * factor, scale, this.#scheme) + this.#shifts[Math.floor(candidate / factors.length)];
-      if (zero < 0 || zero > this.#maxCode) continue;
-      if (candidates === 1) {
-        this.scale = scale;
-        this.zero = zero;
-        return;
-      }
-      const low = -zero;
-      const high = this.#maxCode - zero;
-      // What the largest weight alone loses by clipping rules out most of the small steps.
-      const clipped = peakWeight - scale * (peakWeight < 0 ? low : high);
-      if (peakWeight * clipped > 0 && peakImportance * clipped * clipped > best) continue;
-      const error = gridError(weights, importance, n, scale, low, high, best);
+      const zero = this.#zeros[candidate];
+      const error = gridError(this.#weights, this.#importance, clipped, this.#scales[candidate], -zero, this.#maxCode - zero, best);
       if (error < best || (error === best && candidate < winner)) {
         best = error;
         winner = candidate;
-        this.scale = scale;
-        this.zero = zero;
       }
     }
-    this.#lastWinner = winner;
+    return winner;
   }
 }
 
-/** Σ h_j (w_j − s·q_j)², q the integers of low … high next to w_j / s; any number above `limit` once the sum exceeds that. */
-function gridError(w: Float64Array, h: Float64Array, n: number, s: number, low: number, high: number, limit: number): number {
+/** How many weights are looked at before the sum is compared with the best. */
+const STRIDE = 16;
+
+/**
+ * Σ h_j (w_j − s·q_j)², q the integers of low … high next to w_j / s, of which only the first `clipped` weights may lie outside;
+ * some number above `limit` once the sum exceeds it.
+ */
+function gridError(w: Float64Array, h: Float64Array, clipped: number, s: number, low: number, high: number, limit: number): number {
   const inverse = 1 / s;
   let sum = 0;
-  for (let j = 0; j < n; ) {
-    const end = j + 16 < n ? j + 16 : n;
+  let j = 0;
+  for (; j < clipped; j++) {
+    const x = w[j];
+    let q = x * inverse + MAGIC - MAGIC;
+    q = q < low ? low : q > high ? high : q;
+    const d = x - s * q;
+    sum += h[j] * d * d;
+  }
+  while (j < w.length) {
+    if (sum > limit) return sum;
+    const end = j + STRIDE < w.length ? j + STRIDE : w.length;
     for (; j < end; j++) {
       const x = w[j];
-      let q = x * inverse + MAGIC - MAGIC;
-      q = q < low ? low : q > high ? high : q;
-      const d = x - s * q;
+      const d = x - s * (x * inverse + MAGIC - MAGIC);
       sum += h[j] * d * d;
     }
-    if (sum > limit) return sum;
   }
   return sum;
 }

@@ -1,0 +1,50 @@
+import { describe, expect, it } from "vitest";
+import { largestScale, spanningStep, storedScale, zeroPoint } from "#src/quantize/grid.js";
+import type { QuantScheme } from "#src/quantize/scheme.js";
+
+const scheme = (bits: QuantScheme["bits"], symmetric: boolean): QuantScheme => ({ bits, groupSize: 32, symmetric, scaleDtype: "F16" });
+
+describe("spanningStep", () => {
+  it("gives a symmetric grid half a step beyond its ends", () => {
+    expect(spanningStep(-1, 0.25, scheme(4, true))).toBe(1 / 7.5);
+    expect(spanningStep(-0.25, 3, scheme(2, true))).toBe(2);
+    expect(spanningStep(-1, 1, scheme(8, true))).toBe(1 / 127.5);
+  });
+
+  it("divides an asymmetric range into 2^bits − 1 steps", () => {
+    expect(spanningStep(-1, 2, scheme(4, false))).toBe(0.2);
+    expect(spanningStep(0, 7, scheme(3, false))).toBe(1);
+  });
+});
+
+describe("zeroPoint", () => {
+  it("is the middle of a symmetric grid", () => {
+    expect([2, 3, 4, 8].map((bits) => zeroPoint(-5, 0.1, scheme(bits as 2, true)))).toEqual([2, 4, 8, 128]);
+  });
+
+  it("is where 0 falls on an asymmetric one, kept inside it", () => {
+    expect(zeroPoint(-1, 0.2, scheme(4, false))).toBe(5);
+    expect(zeroPoint(0, 0.2, scheme(4, false))).toBe(0);
+    expect(zeroPoint(-3, 0.2, scheme(4, false))).toBe(15);
+    // Half-way: to even.
+    expect(zeroPoint(-2.5, 1, scheme(4, false))).toBe(2);
+  });
+});
+
+describe("storedScale", () => {
+  it("rounds to the dtype", () => {
+    expect(storedScale(1 / 3, "F16")).toBe(0.333251953125);
+    expect(storedScale(1 / 3, "BF16")).toBe(0.333984375);
+    expect(storedScale(1 / 3, "F32")).toBe(Math.fround(1 / 3));
+  });
+
+  it.each([
+    ["F16", 2 ** -24, 65504],
+    ["BF16", 2 ** -126, 3.3895313892515355e38],
+    ["F32", 2 ** -126, 3.4028234663852886e38],
+  ] as const)("keeps %s positive and finite", (dtype, least, largest) => {
+    expect(largestScale(dtype)).toBe(largest);
+    for (const x of [1e-300, Number.MIN_VALUE, 1e-46]) expect(storedScale(x, dtype)).toBe(least);
+    for (const x of [1e300, largest * 1.001, largest, Infinity]) expect(storedScale(x, dtype)).toBe(largest);
+  });
+});

@@ -1,0 +1,100 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { BITS, type QuantScheme, type ScaleDtype } from "#src/quantize/scheme.js";
+import { GridChooser, SEARCH_FACTORS, ZERO_SHIFTS } from "#src/quantize/search.js";
+import { gaussians, generator } from "./random.js";
+import { referenceCandidates, referenceError } from "./reference.js";
+
+describe("the candidates", () => {
+  it("fall from 1.13 to 0.54 in steps of 0.01, the spanning grid among them", () => {
+    expect(SEARCH_FACTORS).toHaveLength(60);
+    expect([SEARCH_FACTORS[0], SEARCH_FACTORS[13], SEARCH_FACTORS[59]]).toEqual([1.13, 1, 0.54]);
+    expect(ZERO_SHIFTS).toEqual([0, -1, 1]);
+  });
+});
+
+describe("GridChooser", () => {
+  const groups = (): { weights: number[]; importance: number[] }[] => {
+    const random = generator(11);
+    return [1, 3, 16, 64, 100].flatMap((n) =>
+      Array.from({ length: 6 }, (_, i) => ({
+        // Bell-shaped, one-sided, with an outlier, tiny.
+        weights: [...gaussians(n, random, i === 5 ? 1e-4 : 0.1)].map((w, j) => (i === 2 ? Math.abs(w) : i === 3 && j === n >> 1 ? 20 * w : w)),
+        importance: Array.from({ length: n }, (_, j) => (i === 4 && j % 3 === 0 ? 0 : random() ** 4)),
+      })),
+    );
+  };
+
+  for (const bits of BITS) {
+    for (const symmetric of [true, false]) {
+      it(`finds what trying every candidate finds: ${bits} bits, ${symmetric ? "symmetric" : "asymmetric"}`, () => {
+        for (const { weights, importance } of groups()) {
+          const scheme: QuantScheme = { bits, groupSize: weights.length, symmetric, scaleDtype: bits === 2 ? "BF16" : "F16" };
+          const chooser = new GridChooser(scheme, true);
+          const best = Math.min(...referenceCandidates(weights, scheme).map((grid) => referenceError(weights, importance, grid, scheme)));
+          chooser.weigh(Float64Array.from(importance));
+          // What stood before must not matter.
+          for (const before of [weights.map((w) => -w * w), weights.toReversed(), weights]) {
+            chooser.choose(Float64Array.from(before));
+            chooser.choose(Float64Array.from(weights));
+            const found = referenceError(weights, importance, chooser, scheme);
+            expect(Math.abs(found - best)).toBeLessThanOrEqual(1e-12 * best);
+          }
+        }
+      });
+    }
+  }
+
+  it("is never worse than the spanning grid, whatever the group", () => {
+    const weight = fc.oneof(
+      fc.float({ noNaN: true, noDefaultInfinity: true, min: -2, max: 2 }),
+      fc.float({ noNaN: true, noDefaultInfinity: true }),
+      fc.constantFrom(0, 1, -1, 65504, 1e-30, -1e-7),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(weight, { minLength: 1, maxLength: 40 }), fc.constantFrom(...BITS), fc.boolean(), fc.constantFrom<ScaleDtype>("F16", "BF16", "F32"),
+        (weights, bits, symmetric, scaleDtype) => {
+          const scheme: QuantScheme = { bits, groupSize: weights.length, symmetric, scaleDtype };
+          const ones = weights.map(() => 1);
+          const error = (search: boolean) => {
+            const chooser = new GridChooser(scheme, search);
+            chooser.choose(Float64Array.from(weights));
+            expect(chooser.scale).toBeGreaterThan(0);
+            expect(Number.isFinite(chooser.scale)).toBe(true);
+            expect(Number.isInteger(chooser.zero)).toBe(true);
+            expect(chooser.zero).toBeGreaterThanOrEqual(0);
+            expect(chooser.zero).toBeLessThan(2 ** bits);
+            return referenceError(weights, ones, chooser, scheme);
+          };
+          expect(error(true)).toBeLessThanOrEqual(error(false) * (1 + 1e-12));
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  it("takes the first of equals", () => {
+    const chooser = new GridChooser({ bits: 4, groupSize: 2, symmetric: true, scaleDtype: "F32" }, true);
+    chooser.weigh(Float64Array.of(0, 0));
+    for (let i = 0; i < 2; i++) {
+      chooser.choose(Float64Array.of(0.75, -0.2));
+      expect(chooser.scale).toBe(Math.fround((0.75 / 7.5) * 1.13));
+    }
+  });
+
+  it("gives a group of zeros the scale 1", () => {
+    for (const symmetric of [true, false]) {
+      const chooser = new GridChooser({ bits: 4, groupSize: 3, symmetric, scaleDtype: "F16" }, true);
+      chooser.choose(Float64Array.of(1, 2, -3));
+      chooser.choose(Float64Array.of(0, -0, 0));
+      expect([chooser.scale, chooser.zero]).toEqual([1, symmetric ? 8 : 0]);
+    }
+  });
+
+  it("spans the group without a search", () => {
+    const chooser = new GridChooser({ bits: 3, groupSize: 3, symmetric: false, scaleDtype: "F16" }, false);
+    chooser.choose(Float64Array.of(-1, 2.5, 0.1));
+    expect([chooser.scale, chooser.zero]).toEqual([0.5, 2]);
+  });
+});
