@@ -67,7 +67,7 @@ function preparedGraph(worker: Thread, buffers: Buffers, graph: Graph, id: numbe
 
 function hessianAccumulator(worker: Thread, n: number, id: number): HessianAccumulator {
   return {
-    add: (x) => worker.request("add", [id, checked("x", n, x)], [x.data.buffer]),
+    add: async (x) => worker.request<Activations>("add", [id, checked("x", n, x)], [x.data.buffer]),
     finish: () => worker.request("finish", [id]),
   };
 }

@@ -1,0 +1,71 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Activations, Engine } from "#src/engine/engine.js";
+import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
+import { plainLinearAlgebra } from "../plain-linear-algebra.js";
+import { random, relativeError } from "../random.js";
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = await createOnnxEngine();
+});
+afterAll(() => engine.close());
+
+const activations = (batch: number, tokens: number, width: number, seed: number): Activations => ({ batch, tokens, width, data: random(batch * tokens * width, seed) });
+
+/** XᵀX over all batches, in doubles. */
+async function plainHessian(n: number, batches: readonly Activations[]): Promise<Float64Array> {
+  const h = new Float64Array(n * n);
+  for (const { batch, tokens, data } of batches) {
+    const a = Float64Array.from(data);
+    await plainLinearAlgebra.gemm({ m: n, n, k: batch * tokens, a, b: a, c: h, transA: true, beta: 1 });
+  }
+  return h;
+}
+
+describe("a Hessian", () => {
+  // ONNX Runtime does not document that a product may be added where its third operand lies; this watches that it goes on to work.
+  it.each([1, 3, 96, 97, 172, 288, 400])("of %i inputs adds up over batches of any shape, in place and to the last bit symmetric", async (n) => {
+    const batches = [[1, 40], [2, 13], [1, 1], [1, 200]].map(([batch, tokens], i) => activations(batch, tokens, n, i + 1));
+    const expected = await plainHessian(n, batches);
+    const hessian = await engine.hessian(n);
+    for (const x of batches) expect((await hessian.add(x)).data).toEqual(random(x.batch * x.tokens * n, batches.indexOf(x) + 1));
+    const { sum, rows } = await hessian.finish();
+    expect(rows).toBe(40 + 26 + 1 + 200);
+    expect(relativeError(sum, expected)).toBeLessThan(1e-6);
+    expect(sum.every((value, k) => value === sum[(k % n) * n + Math.floor(k / n)])).toBe(true);
+  });
+
+  it("of nothing is zero", async () => {
+    const { sum, rows } = await (await engine.hessian(5)).finish();
+    expect(rows).toBe(0);
+    expect(sum).toEqual(new Float32Array(25));
+  });
+
+  it("is apart from others, and the same to the bit when made again", async () => {
+    const make = async () => {
+      const [a, b] = [await engine.hessian(200), await engine.hessian(200)];
+      for (let i = 0; i < 3; i++) {
+        await a.add(activations(2, 50, 200, i));
+        await b.add(activations(1, 10, 200, i + 10));
+      }
+      return [(await a.finish()).sum, (await b.finish()).sum];
+    };
+    const [a, b] = await make();
+    expect(await make()).toEqual([a, b]);
+    expect(relativeError(b, await plainHessian(200, [0, 1, 2].map((i) => activations(1, 10, 200, i + 10))))).toBeLessThan(1e-6);
+  });
+
+  it("carries NaN, rather than hiding it", async () => {
+    const hessian = await engine.hessian(4);
+    const x = activations(1, 2, 4, 1);
+    x.data[6] = NaN;
+    await hessian.add(x);
+    const { sum } = await hessian.finish();
+    expect([...sum].map((value) => Number.isNaN(value))).toEqual([0, 1, 2, 3].flatMap((i) => [0, 1, 2, 3].map((j) => i === 2 || j === 2)));
+  });
+
+  it("refuses activations of another width", async () => {
+    const hessian = await engine.hessian(4);
+    await expect(hessian.add(activations(1, 2, 5, 1))).rejects.toThrow("The input x is 5 wide instead of 4.");
+  });
+});
