@@ -20,7 +20,7 @@ async function answer(methods: Methods, { id, method, args }: Request): Promise<
     if (result instanceof Transferring) parentPort!.postMessage({ id, result: result.result as unknown } satisfies Response, [...new Set(result.buffers)]);
     else parentPort!.postMessage({ id, result } satisfies Response);
   } catch (thrown) {
-    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-    parentPort!.postMessage({ id, error, isInputError: error instanceof InputError } satisfies Response);
+    const { message, stack } = thrown instanceof Error ? thrown : new Error(String(thrown));
+    parentPort!.postMessage({ id, message, stack, isInputError: thrown instanceof InputError } satisfies Response);
   }
 }

@@ -8,10 +8,10 @@ export interface Request {
   readonly args: readonly unknown[];
 }
 
-/** What it answers. Structured cloning keeps an Error's message and stack but not its class, hence the flag. */
+/** What it answers. Structured cloning does not keep an error's class, and of some not even the message. */
 export type Response =
   | { readonly id: number; readonly result: unknown }
-  | { readonly id: number; readonly error: Error; readonly isInputError: boolean };
+  | { readonly id: number; readonly message: string; readonly stack: string | undefined; readonly isInputError: boolean };
 
 interface Pending {
   readonly resolve: (result: unknown) => void;
@@ -26,7 +26,8 @@ export class Thread {
   #end: Error | undefined;
 
   constructor(url: URL, workerData?: unknown) {
-    this.#worker = new Worker(url, { workerData });
+    // A worker inherits the flags of the process, but does not start with those of `node --input-type=module -e …`.
+    this.#worker = new Worker(url, { workerData, execArgv: process.execArgv.filter((flag) => !flag.startsWith("--input-type")) });
     this.#worker.unref();
     this.#worker.on("message", (response: Response) => this.#settle(response));
     this.#worker.on("error", (error) => this.#stop(new Error(`A thread of the engine died: ${error.message}`, { cause: error })));
@@ -63,7 +64,7 @@ export class Thread {
     this.#pending.delete(response.id);
     if (this.#pending.size === 0) this.#worker.unref();
     if ("result" in response) pending?.resolve(response.result);
-    else pending?.reject(response.isInputError ? new InputError(response.error.message) : response.error);
+    else pending?.reject(Object.assign(new (response.isInputError ? InputError : Error)(response.message), { stack: response.stack }));
   }
 
   #stop(reason: Error): void {
