@@ -111,7 +111,14 @@ export class GridChooser implements Grid {
     let back = clipped;
     for (let rank = 0; rank < weights.length; rank++) {
       const w = weights[this.#ranking[rank]];
-      const to = w < low || w > high ? front++ : back++;
+      let to = back;
+      if (w < low || w > high) {
+        // The largest first: those are clipped most. Past a few dozen their order no longer matters, and sorting so takes long.
+        for (to = front++; to > 0 && to < SORTED && Math.abs(this.#weights[to - 1]) < Math.abs(w); to--) {
+          this.#weights[to] = this.#weights[to - 1];
+          this.#importance[to] = this.#importance[to - 1];
+        }
+      } else back++;
       this.#weights[to] = w;
       this.#importance[to] = this.#ranked[rank];
     }
@@ -135,6 +142,8 @@ export class GridChooser implements Grid {
   }
 }
 
+/** How many of the clipped weights are kept in order. */
+const SORTED = 32;
 /** How many weights are looked at before the sum is compared with the best. */
 const STRIDE = 16;
 
@@ -144,23 +153,34 @@ const STRIDE = 16;
  */
 function gridError(w: Float64Array, h: Float64Array, clipped: number, s: number, low: number, high: number, limit: number): number {
   const inverse = 1 / s;
-  let sum = 0;
+  // Two sums, so that neither waits for the other's last addition.
+  let even = 0;
+  let odd = 0;
   let j = 0;
   for (; j < clipped; j++) {
     const x = w[j];
     let q = x * inverse + MAGIC - MAGIC;
     q = q < low ? low : q > high ? high : q;
     const d = x - s * q;
-    sum += h[j] * d * d;
+    even += h[j] * d * d;
+    if (even > limit) return even;
   }
-  while (j < w.length) {
-    if (sum > limit) return sum;
-    const end = j + STRIDE < w.length ? j + STRIDE : w.length;
-    for (; j < end; j++) {
+  const pairs = w.length - 1;
+  while (j < pairs) {
+    if (even + odd > limit) return even + odd;
+    const end = j + STRIDE < pairs ? j + STRIDE : pairs;
+    for (; j < end; j += 2) {
       const x = w[j];
+      const y = w[j + 1];
       const d = x - s * (x * inverse + MAGIC - MAGIC);
-      sum += h[j] * d * d;
+      const e = y - s * (y * inverse + MAGIC - MAGIC);
+      even += h[j] * d * d;
+      odd += h[j + 1] * e * e;
     }
   }
-  return sum;
+  if (j < w.length) {
+    const d = w[j] - s * (w[j] * inverse + MAGIC - MAGIC);
+    even += h[j] * d * d;
+  }
+  return even + odd;
 }
