@@ -1,6 +1,7 @@
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 
 import { InputError } from "../errors.js";
+import { knownCharacters } from "./known-characters.js";
 import { sameInRust } from "./pre-tokenizer.js";
 import { safeSplit, type PreTokenize } from "./safe-split.js";
 
@@ -45,8 +46,12 @@ export function loadTokenizer(tokenizerJson: string | undefined, tokenizerConfig
     pre_tokenizer: sameInRust(file["pre_tokenizer"] ?? null),
     added_tokens: addedTokens(file["added_tokens"], model["vocab"], config),
   });
-  const merges = model["merges"];
-  if (isSplittable(model) && Array.isArray(merges)) tokenizer.pre_tokenizer = safeSplit(tokenizer.pre_tokenizer, merges);
+  const { vocab, merges } = model;
+  if (isPlainBpe(model) && isObject(vocab) && Array.isArray(merges)) {
+    const dropsUnknown = (model["unk_token"] ?? null) === null && model["byte_fallback"] !== true;
+    const words = dropsUnknown ? knownCharacters(tokenizer.pre_tokenizer, Object.keys(vocab)) : tokenizer.pre_tokenizer;
+    tokenizer.pre_tokenizer = safeSplit(words, merges);
+  }
 
   return {
     encode(text, { addSpecialTokens }) {
@@ -58,8 +63,8 @@ export function loadTokenizer(tokenizerJson: string | undefined, tokenizerConfig
   };
 }
 
-/** Whether a word's tokens come of merges alone, so that `safeSplit` may split it. */
-function isSplittable(model: Record<string, unknown>): boolean {
+/** Whether a word's tokens come of its characters by merges alone, so that it may be split, and characters left out. */
+function isPlainBpe(model: Record<string, unknown>): boolean {
   return model["type"] === "BPE" && model["ignore_merges"] !== true && !model["end_of_word_suffix"] && !model["continuing_subword_prefix"];
 }
 
