@@ -182,7 +182,7 @@ function unpack(name: string, tensors: ReadonlyMap<string, Tensor>, packed: Pack
   const groups = scalesTensor.shape[0];
   const said = packed.groupSize === -1 ? inFeatures : packed.groupSize;
   const groupSize = packed.uniform || said * groups === inFeatures ? said : inFeatures / groups;
-  if (inFeatures % groupSize !== 0 || groups !== inFeatures / groupSize) {
+  if (!Number.isInteger(groupSize) || groupSize * groups !== inFeatures) {
     throw new InputError(`${name}.scales has ${groups} groups; ${inFeatures} input channels in groups of ${said} are expected`);
   }
   const zerosTensor = expectTensor(tensors, name, "qzeros", ["I32"], [groups, wordsFor(outFeatures, bits)]);

@@ -17,12 +17,12 @@ function packSlowly(codes: Uint8Array, rows: number, cols: number, bits: Bits, d
   const out = new Uint32Array(lines * words);
   for (let l = 0; l < lines; l++) {
     for (let i = 0; i < length; i++) {
-      const code = downwards ? codes[i * cols + l]! : codes[l * cols + i]!;
+      const code = downwards ? codes[i * cols + l] : codes[l * cols + i];
       for (let k = 0; k < bits; k++) {
         const at = i * bits + k;
         const word = at >> 5;
         const index = transposed ? word * lines + l : l * words + word;
-        out[index] = out[index]! | (((code >> k) & 1) << (at & 31));
+        out[index] = out[index] | (((code >> k) & 1) << (at & 31));
       }
     }
   }

@@ -103,6 +103,13 @@ describe("gptq tensors", () => {
     expect(() => gptq.detect(configFor(linear))!.unpack("m", tensors)).toThrow(new InputError(message));
   });
 
+  it("refused: groups of a fraction of a channel, where single modules have settings of their own", () => {
+    const tensors = new Map([...packed, ["scales", { ...scales, shape: [3, 32], bytes: new Uint8Array(192) }] as const]);
+    expect(() => gptq.detect({ ...configFor(linear), dynamic: {} })!.unpack("m", tensors)).toThrow(
+      new InputError("m.scales has 3 groups; 64 input channels in groups of 32 are expected"),
+    );
+  });
+
   it("refused: one is missing", () => {
     const tensors = new Map(packed);
     tensors.delete("qzeros");

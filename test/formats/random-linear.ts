@@ -37,7 +37,7 @@ export function quantizedLinears({ bits = BITS, scaleDtypes, channels, groupSize
       if (act) {
         for (let i = inFeatures - 1; i > 0; i--) {
           const j = random(i + 1);
-          [groupOf[i], groupOf[j]] = [groupOf[j]!, groupOf[i]!];
+          [groupOf[i], groupOf[j]] = [groupOf[j], groupOf[i]];
         }
       }
       const moved = groupOf.some((group, i) => group !== Math.floor(i / groupSize));

@@ -1,0 +1,114 @@
+// `npm run test:readers`: quantizes small models and has programs that others wrote load the result (scripts/readers/read.py).
+// Skipped only where there is no Python; fails where a reader could not run. `-- NAME` runs the cases whose names hold NAME.
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { writeOurLogits } from "./readers/our-logits.js";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+const TEXT = "One day, a little girl found a box in the garden. She asked: what is in it? Nobody knew, and so she opened it.";
+const MODELS = [
+  { name: "demo", folder: join(root, "test/fixtures/demo-model") },
+  // Not ours to copy: there on the machines where Shardsmith is made.
+  { name: "stories260K", folder: join(root, "../shared/models/stories260K"), optional: true },
+];
+const RUNS = [
+  "--format gptq --bits 4 --group-size 32",
+  "--format gptq --bits 4 --group-size 64 --no-sym --max-shard-size 300KB",
+  "--format gptq --bits 4 --group-size 32 --order act",
+  "--format gptq --bits 4 --group-size -1",
+  "--format gptq --bits 8 --group-size 32",
+  "--format gptq --bits 3 --group-size 32",
+  "--format gptq --bits 3 --group-size 32 --order act --no-sym",
+  "--format gptq --bits 2 --group-size 32 --no-sym",
+  "--format compressed-tensors --bits 4 --group-size 32 --max-shard-size 300KB",
+  "--format compressed-tensors --bits 4 --group-size -1",
+  "--format compressed-tensors --bits 4 --group-size 32 --no-sym",
+  "--format compressed-tensors --bits 8 --group-size 64",
+];
+
+if (!hasPython()) {
+  console.log("test:readers is skipped: there is no python3 (3.10 or later) on this machine.");
+  process.exit(0);
+}
+execFileSync("sh", [join(root, "scripts/python-venv.sh")], { stdio: "inherit" });
+
+const scratch = mkdtempSync(join(tmpdir(), "shardsmith-readers-"));
+let failed = 0;
+try {
+  failed = await main();
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+process.exitCode = failed > 0 ? 1 : 0;
+
+async function main() {
+  const wanted = process.argv[2] ?? "";
+  const cases = [];
+  let bad = 0;
+  for (const model of MODELS) {
+    if (model.optional && !existsSync(model.folder)) {
+      console.log(`skipped  ${model.name}: ${model.folder} is not there`);
+      continue;
+    }
+    for (const [i, options] of RUNS.entries()) {
+      const name = `${model.name} ${options}`;
+      if (!name.includes(wanted)) continue;
+      const folder = join(scratch, `${model.name}-${i}`);
+      const ours = join(scratch, `${model.name}-${i}.ours`);
+      try {
+        const flags = ["--samples", "16", "--sequence-length", "256", ...options.split(" ")];
+        execFileSync(process.execPath, [join(root, "dist/src/cli/main.js"), "quantize", model.folder, "-o", folder, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+        await writeOurLogits(folder, TEXT, ours);
+        cases.push({ name, folder, ours, text: TEXT });
+      } catch (error) {
+        bad += 1;
+        console.log(`FAILED   ${name}: ${error.stderr?.toString() || error.stack}`);
+      }
+    }
+  }
+  const manifest = join(scratch, "cases.json");
+  writeFileSync(manifest, JSON.stringify(cases));
+
+  const reader = spawn(join(root, ".venv/bin/python"), [join(root, "scripts/readers/read.py"), manifest], {
+    // GPTQModel starts a thread pool of its own per core, and prints at length.
+    env: { ...process.env, GPTQMODEL_CPU_WORKERS: "2" }, stdio: ["ignore", "pipe", "pipe"],
+  });
+  let noise = "";
+  reader.stderr.setEncoding("utf8").on("data", (text) => (noise += text));
+  const exited = new Promise((resolve, reject) => reader.on("error", reject).on("close", resolve));
+  const done = new Set();
+  let passed = 0;
+  for await (const line of createInterface({ input: reader.stdout })) {
+    const result = JSON.parse(line);
+    if (result.versions) console.log(result.versions);
+    else if (result.done) done.add(result.case);
+    else {
+      if (result.ok) passed += 1;
+      else bad += 1;
+      console.log(`${result.ok ? "passed " : "FAILED "}  ${result.case}: ${result.check}: ${result.detail}`);
+    }
+  }
+  const code = await exited;
+  for (const { name } of cases.filter((one) => !done.has(one.name))) {
+    bad += 1;
+    console.log(`FAILED   ${name}: the readers did not come to its end (exit ${code})`);
+  }
+  if (bad > 0 || code !== 0) console.log(noise.slice(-20000));
+  if (code !== 0) bad += 1;
+  console.log(`${passed} passed, ${bad} failed`);
+  return bad;
+}
+
+function hasPython() {
+  try {
+    execFileSync("python3", ["-c", "import sys; sys.exit(sys.version_info < (3, 10))"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
