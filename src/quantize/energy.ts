@@ -1,4 +1,5 @@
 import type { LinearAlgebra } from "../engine/engine.js";
+import { transposed } from "./transpose.js";
 
 /** Channels whose products are taken at a time. */
 const PANEL = 256;
@@ -9,21 +10,36 @@ const PANEL = 256;
  * @param h [n, n] symmetric; absent: the identity
  */
 export async function outputEnergy(la: LinearAlgebra, m: Float32Array, rows: number, n: number, h?: Float32Array): Promise<number> {
-  if (h === undefined) return dot(m, 0, m, 0, m.length);
-  let energy = 0;
-  const products = new Float32Array(rows * Math.min(PANEL, n));
+  if (h === undefined) return dot(m, m);
+  const columns = transposed(m, rows, Int32Array.from({ length: n }, (_, i) => i));
+  const products = new Float32Array(Math.min(PANEL, n) * rows);
+  let half = 0;
   for (let start = 0; start < n; start += PANEL) {
-    const width = Math.min(PANEL, n - start);
-    const c = products.subarray(0, rows * width);
-    // Columns of a symmetric matrix are its rows; copied, since H lies in shared memory, which engines refuse.
-    await la.gemm({ m: rows, n: width, k: n, a: m, b: new Float32Array(h.subarray(start * n, (start + width) * n)), transB: true, c, beta: 0 });
-    for (let r = 0; r < rows; r++) energy += dot(m, r * n + start, c, r * width, width);
+    const end = Math.min(start + PANEL, n);
+    const c = products.subarray(0, (end - start) * rows);
+    await la.gemm({ m: end - start, n: rows, k: n - start, a: halfPanel(h, n, start, end), b: columns.subarray(start * rows), c, beta: 0 });
+    half += dot(columns.subarray(start * rows, end * rows), c);
   }
-  return energy;
+  return 2 * half;
 }
 
-function dot(a: Float32Array, aFrom: number, b: Float32Array, bFrom: number, count: number): number {
+/**
+ * Rows start … end of H from the diagonal block on, that block halved: what lies left of it is the mirror of what was taken
+ * with earlier rows. A copy, since H lies in shared memory, which engines refuse.
+ */
+function halfPanel(h: Float32Array, n: number, start: number, end: number): Float32Array<ArrayBuffer> {
+  const width = n - start;
+  const panel = new Float32Array((end - start) * width);
+  for (let i = start; i < end; i++) {
+    const row = (i - start) * width;
+    panel.set(h.subarray(i * n + start, (i + 1) * n), row);
+    for (let j = row; j < row + end - start; j++) panel[j] /= 2;
+  }
+  return panel;
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
   let sum = 0;
-  for (let i = 0; i < count; i++) sum += a[aFrom + i] * b[bFrom + i];
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
   return sum;
 }

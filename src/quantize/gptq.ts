@@ -4,12 +4,13 @@ import { MAGIC } from "./rounding.js";
 import { emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { GridChooser } from "./search.js";
+import { transposed, untranspose } from "./transpose.js";
 
 /** Columns between two updates of all that comes after: enough for a matrix product to be fast. */
 const BLOCK = 128;
 /** Columns between two updates of the rest of the block: few, for plain loops. */
 const PANEL = 16;
-/** Rows that are transposed, or whose grids are chosen, together: a cache line of float32. */
+/** Rows whose grids are chosen together, so that columns are read in runs. */
 const TILE = 16;
 
 /**
@@ -160,30 +161,4 @@ function submatrix(matrix: Float32Array, cols: number, r0: number, r1: number, c
   const part = new Float32Array((r1 - r0) * (c1 - c0));
   for (let r = r0; r < r1; r++) part.set(matrix.subarray(r * cols + c0, r * cols + c1), (r - r0) * (c1 - c0));
   return part;
-}
-
-/** [rows, n] → [n, rows] with channel permutation[p] at p. */
-function transposed(matrix: Float32Array, rows: number, permutation: Int32Array): Float32Array<ArrayBuffer> {
-  const n = permutation.length;
-  const result = new Float32Array(n * rows);
-  for (let r0 = 0; r0 < rows; r0 += TILE) {
-    const r1 = Math.min(r0 + TILE, rows);
-    for (let p = 0; p < n; p++) {
-      const channel = permutation[p];
-      for (let r = r0; r < r1; r++) result[p * rows + r] = matrix[r * n + channel]!;
-    }
-  }
-  return result;
-}
-
-/** The way back. */
-function untranspose<A extends Float32Array | Uint8Array>(from: A, to: A, rows: number, permutation: Int32Array): void {
-  const n = permutation.length;
-  for (let r0 = 0; r0 < rows; r0 += TILE) {
-    const r1 = Math.min(r0 + TILE, rows);
-    for (let p = 0; p < n; p++) {
-      const channel = permutation[p];
-      for (let r = r0; r < r1; r++) to[r * n + channel] = from[p * rows + r]!;
-    }
-  }
 }
