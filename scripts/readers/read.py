@@ -81,7 +81,7 @@ def compare(case, model, tolerance, weights=None):
     logits = model(case["tokens"]).logits[0].float()
     difference = ((logits - case["logits"]).abs().max() / case["logits"].abs().max()).item()
     assert difference <= tolerance, f"logits differ by {difference:.1e} of the largest, more than {tolerance:.0e}"
-    return f"{len(case['weights']) if weights else 'no'} weights equal, logits within {difference:.1e}"
+    return f"{len(case['weights'])} weights equal, " * (weights is not None) + f"logits within {difference:.1e}"
 
 
 def gptq_weights(model):
