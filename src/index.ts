@@ -109,7 +109,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   try {
     if (against !== undefined) sources.push(await openFolder(against));
     return await runEvaluate({
-      model: sources[0]!, against: sources[1], settings,
+      model: sources[0], against: sources[1], settings,
       text: () => readDocuments(text),
       engine: () => createOnnxEngine(threads === undefined ? {} : { threads }),
       scratch: openSpillFile,

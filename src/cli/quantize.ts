@@ -17,7 +17,7 @@ export function builder(yargs: Argv) {
     .option("method", { choices: METHODS, default: "gptq" as const, describe: "gptq calibrates; rtn rounds to nearest, for any architecture" })
     .option("bits", { choices: BITS, default: 4 as const })
     .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale; -1: one scale a row [default: the largest of 128, 64, 32 that divides every linear]" })
-    .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0]!.name, describe: "checkpoint format" })
+    .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
     .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
     .option("order", { choices: ORDERS, default: "group-aware" as const, describe: "order in which GPTQ visits channels; act is desc_act" })
     .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })

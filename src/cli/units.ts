@@ -5,7 +5,7 @@ const UNITS: Readonly<Record<string, number>> = { "": 1, b: 1, kb: 1e3, mb: 1e6,
 /** "5GB", "512 MiB" or "1000000" in bytes. Throws `InputError` naming the option. */
 export function parseBytes(text: string, option: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim());
-  const unit = match === null ? undefined : UNITS[match[2]!.toLowerCase()];
+  const unit = match === null ? undefined : UNITS[match[2].toLowerCase()];
   if (match === null || unit === undefined) throw new InputError(`--${option} is ${JSON.stringify(text)}; give a size, as 5GB, 512MiB or a number of bytes`);
   return Math.floor(Number(match[1]) * unit);
 }

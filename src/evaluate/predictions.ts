@@ -54,30 +54,30 @@ function addPosition({ model, reference, cross }: Predictions, slice: LogitSlice
   const { first, width } = slice;
   const from = position * width;
   if (reference !== undefined && slice.reference !== undefined) {
-    const before = reference.max[position]!;
+    const before = reference.max[position];
     addRow(reference, slice.reference, from, width, first, position, target);
-    const max = reference.max[position]!;
+    const max = reference.max[position];
     // What was summed relative to the old maximum, relative to the new one.
-    let sum = cross[position]! * Math.exp(before - max);
+    let sum = cross[position] * Math.exp(before - max);
     if (!Number.isFinite(before)) sum = 0;
     const { model: a, reference: r } = slice;
-    for (let i = from; i < from + width; i += 1) sum += Math.exp(r[i]! - max) * (r[i]! - a[i]!);
+    for (let i = from; i < from + width; i += 1) sum += Math.exp(r[i] - max) * (r[i] - a[i]);
     cross[position] = sum;
   }
   addRow(model, slice.model, from, width, first, position, target);
 }
 
 function addRow(known: Distribution, logits: Float32Array, from: number, width: number, first: number, position: number, target: number): void {
-  let max = known.max[position]!;
+  let max = known.max[position];
   const before = max;
   for (let i = from; i < from + width; i += 1) {
-    if (logits[i]! > max) {
+    if (logits[i] > max) {
       max = logits[i]!;
       known.argmax[position] = first + i - from;
     }
   }
-  let sum = Number.isFinite(before) ? known.sum[position]! * Math.exp(before - max) : 0;
-  for (let i = from; i < from + width; i += 1) sum += Math.exp(logits[i]! - max);
+  let sum = Number.isFinite(before) ? known.sum[position] * Math.exp(before - max) : 0;
+  for (let i = from; i < from + width; i += 1) sum += Math.exp(logits[i] - max);
   known.max[position] = max;
   known.sum[position] = sum;
   if (target >= first && target < first + width) known.target[position] = logits[from + target - first]!;
@@ -106,7 +106,7 @@ export function perplexityOf(all: readonly Predictions[], which: "model" | "refe
   for (const predictions of all) {
     const known = predictions[which]!;
     predictions.targets.forEach((target, i) => {
-      if (target >= 0) losses.push(known.max[i]! + Math.log(known.sum[i]!) - known.target[i]!);
+      if (target >= 0) losses.push(known.max[i] + Math.log(known.sum[i]) - known.target[i]);
     });
   }
   const { mean, error } = meanOf(losses);
@@ -121,8 +121,8 @@ export function divergenceOf(all: readonly Predictions[]): Divergence {
     if (reference === undefined) throw new Error("there is no reference to diverge from");
     targets.forEach((target, i) => {
       if (target < 0) return;
-      const partitions = model.max[i]! + Math.log(model.sum[i]!) - reference.max[i]! - Math.log(reference.sum[i]!);
-      divergences.push(cross[i]! / reference.sum[i]! + partitions);
+      const partitions = model.max[i] + Math.log(model.sum[i]) - reference.max[i] - Math.log(reference.sum[i]);
+      divergences.push(cross[i] / reference.sum[i] + partitions);
       if (model.argmax[i] === reference.argmax[i]) agreed += 1;
     });
   }

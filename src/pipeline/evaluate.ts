@@ -115,7 +115,7 @@ interface Pass {
 async function finalStates(pass: Pass, { checkpoint, decoder, load }: Model, onLayer: () => void): Promise<Spool> {
   let state = spoolFor(pass, decoder.hiddenSize);
   for (const [i, batch] of pass.batches.entries()) await state.put(i, { h: await embedBatch(checkpoint, decoder, batch) });
-  const positions = Math.max(...pass.batches.map((batch) => batch[0]!.length));
+  const positions = Math.max(...pass.batches.map((batch) => batch[0].length));
   for (let layer = 0; layer <= decoder.layers; layer += 1) {
     const stages = layer < decoder.layers ? decoder.stages(layer, positions) : [finalNormStage(decoder)];
     const next = spoolFor(pass, decoder.hiddenSize);
@@ -134,7 +134,7 @@ async function finalStates(pass: Pass, { checkpoint, decoder, load }: Model, onL
 async function* statesOf({ batches, signal }: Pass, spool: Spool): AsyncGenerator<Activations> {
   for (const i of batches.keys()) {
     signal?.throwIfAborted();
-    yield (await spool.take(i, (length) => new Float32Array(length)))["h"]!;
+    yield (await spool.take(i, (length) => new Float32Array(length)))["h"];
   }
 }
 
@@ -159,18 +159,18 @@ async function predict(pass: Pass, model: readonly [Model, Spool], reference: re
       for (const [side, [{ decoder }, spool]] of sides.entries()) {
         const wasHeld = spool.isInMemory(i);
         const { h } = await spool.take(i, (length) => new Float32Array(length));
-        const ran = await graphs[side]!.run({ x: h! });
-        spool.restore(i, { h: ran.inputs["x"]! }, wasHeld).forEach((activations) => engine.recycle(activations));
-        const { data } = ran.outputs["logits"]!;
+        const ran = await graphs[side].run({ x: h });
+        spool.restore(i, { h: ran.inputs["x"] }, wasHeld).forEach((activations) => engine.recycle(activations));
+        const { data } = ran.outputs["logits"];
         capLogits(data, decoder.lmHead.softcap);
         logits.push(data);
       }
-      const slice: LogitSlice = { first, width: rows.length, model: logits[0]!, ...(logits[1] && { reference: logits[1] }) };
+      const slice: LogitSlice = { first, width: rows.length, model: logits[0], ...(logits[1] && { reference: logits[1] }) };
       if (sums.length >= engine.parallelism) await sums.shift();
       const sum = engine.call<Awaited<ReturnType<typeof addSlice>>["result"]>(PREDICTIONS, "addSlice", [known[i], slice], logits.map(({ buffer }) => buffer)).then((back) => {
         known[i] = back.predictions;
         for (const data of [back.slice.model, back.slice.reference]) {
-          if (data !== undefined) engine.recycle({ batch: 1, tokens: tokensOf(batches[i]!), width: rows.length, data });
+          if (data !== undefined) engine.recycle({ batch: 1, tokens: tokensOf(batches[i]), width: rows.length, data });
         }
       });
       // Awaited later; until then an error is not unheard.

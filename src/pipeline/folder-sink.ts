@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { InputError } from "../errors.js";
 import { hashFile, scratchFile, writeAll } from "./scratch-file.js";
@@ -16,6 +16,7 @@ const CHECKPOINT = /^(config\.json|model.*\.safetensors|model\.safetensors\.inde
  */
 export async function openFolderSink(folder: string): Promise<Sink> {
   const work = join(folder, WORK);
+  const isNew = !(await stat(folder).then(() => true, () => false));
   await explain(folder, mkdir(work, { recursive: true }));
   const unlock = await explain(folder, lockFolder(join(work, "lock"), folder));
   const files = new Map<string, FileHandle>();
@@ -126,7 +127,9 @@ export async function openFolderSink(folder: string): Promise<Sink> {
     async close() {
       for (const name of [...files.keys()]) await forget(name);
       await unlock();
-      if ((await readdir(work)).length === 0) await rm(work, { recursive: true });
+      // A run that was refused leaves no trace.
+      if ((await readdir(work)).length === 0) await rmdir(work);
+      if (isNew && (await readdir(folder)).length === 0) await rmdir(folder);
     },
   };
 }

@@ -44,7 +44,7 @@ export async function inspectCheckpoint(source: Source, file: string | undefined
     ...(packed && {
       quantization: {
         format: packed.format, bits: packed.bits, groupSize: packed.groupSize, symmetric: packed.symmetric,
-        linears: ofLinears.filter(({ name }) => name.endsWith(`.${packed.suffixes[0]!}`)).length,
+        linears: ofLinears.filter(({ name }) => name.endsWith(`.${packed.suffixes[0]}`)).length,
         bytes: ofLinears.reduce((sum, { bytes }) => sum + bytes, 0),
       },
     }),

@@ -57,7 +57,7 @@ export async function quantizeLayer(run: LayerRun, stages: readonly Stage[], hid
       }),
     );
     const quantizing = stage.linears.filter(({ name }) => run.plans.get(name)?.scheme !== undefined);
-    const hessian = quantizing.length === 0 ? undefined : await run.engine.hessian(quantizing[0]!.inFeatures);
+    const hessian = quantizing.length === 0 ? undefined : await run.engine.hessian(quantizing[0].inFeatures);
     const next = last ? into! : run.spool(stage.name, stateWidth(stage));
     const left = await runStage(run, stage, weights, hessian, state, next);
     if (left !== state && state !== hidden) await state.close();
@@ -99,10 +99,10 @@ async function runStage(
         coming = from.take(batch + 1, allocate);
       }
       const { inputs, outputs } = await watch.time("forward", () => graph.run(state));
-      if (hessian !== undefined) outputs[stage.x!] = await watch.time("hessian", () => hessian.add(outputs[stage.x!]!));
+      if (hessian !== undefined) outputs[stage.x!] = await watch.time("hessian", () => hessian.add(outputs[stage.x!]));
       const all = { ...inputs, ...outputs };
-      const kept = Object.fromEntries(stage.carry.map((name) => [name, all[name]!]));
-      recycle(Object.keys(all).filter((name) => !stage.carry.includes(name)).map((name) => all[name]!));
+      const kept = Object.fromEntries(stage.carry.map((name) => [name, all[name]]));
+      recycle(Object.keys(all).filter((name) => !stage.carry.includes(name)).map((name) => all[name]));
       recycle(onlyLooks ? from.restore(batch, kept, wasHeld) : await watch.time("write", () => into.put(batch, kept)));
       run.onBatch(stage, batch);
     }

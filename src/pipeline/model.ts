@@ -5,6 +5,7 @@ import { checkShapes } from "../model/check-shapes.js";
 import { decoderOf } from "../model/decoder-of.js";
 import type { Decoder } from "../model/decoder.js";
 import { dequantize } from "../quantize/dequantize.js";
+import type { ReadTensor } from "../model/weights.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
@@ -16,7 +17,7 @@ export interface Model {
   /** Absent for a plain checkpoint. */
   readonly packed: PackedFormat | undefined;
   /** Values of a tensor; a packed linear is found under the name of its weight, and comes as [out, in]. */
-  load(tensor: string): Promise<Float32Array<ArrayBuffer>>;
+  readonly load: ReadTensor;
 }
 
 /** Opens a model and checks that it has all its weights. Throws `InputError`. */

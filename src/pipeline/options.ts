@@ -63,7 +63,8 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
     groupSize: settings.groupSize,
     format: settings.format ?? "gptq",
     symmetric: settings.symmetric ?? true,
-    order: settings.order ?? "group-aware",
+    // Rounding goes by no order, and readers are to know of none.
+    order: settings.method === "rtn" ? "natural" : (settings.order ?? "group-aware"),
     search: settings.search ?? true,
     damp: settings.damp ?? 0.01,
     samples: settings.samples ?? 128,

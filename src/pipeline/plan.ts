@@ -81,7 +81,7 @@ export function planRun(
     outputsOf: new Map([...specs].map(([name, made]) => [name, made.map((spec) => spec.name)])),
     outside, layers,
     bitsPerWeight: (8 * packedBytes) / chosen.quantized,
-    notices: notices(chosen, trials[0]!, format),
+    notices: notices(chosen, trials[0], format),
   };
 }
 
@@ -132,7 +132,7 @@ function assign(
     const why = refusals.get(stage);
     if (why !== undefined) return { name, outFeatures, inFeatures, why };
     quantized += outFeatures * inFeatures;
-    return { name, outFeatures, inFeatures, scheme: schemes[i]! };
+    return { name, outFeatures, inFeatures, scheme: schemes[i] };
   });
   return { groupSize, linears, quantized };
 }
@@ -142,7 +142,7 @@ function notices(chosen: Trial, first: Trial, format: Format): string[] {
   if (chosen.groupSize !== first.groupSize) {
     const misfits = first.linears.filter(({ why }) => why !== undefined);
     told.push(
-      `groups of ${String(chosen.groupSize)} instead of ${String(first.groupSize)}, for ${kinds(misfits)}: ${misfits[0]!.why!}`,
+      `groups of ${String(chosen.groupSize)} instead of ${String(first.groupSize)}, for ${kinds(misfits)}: ${misfits[0].why!}`,
     );
   }
   const left = chosen.linears.filter(({ why }) => why !== undefined);
@@ -184,7 +184,7 @@ function linearsByShape(tensors: ReadonlyMap<string, TensorSpec>): Candidate[] {
     const { dtype, shape } = tensors.get(name)!;
     if (shape.length !== 2 || !name.endsWith(".weight") || NOT_LINEAR.test(name) || !FLOATS.has(dtype)) continue;
     const module = name.slice(0, -".weight".length);
-    all.push({ name: module, stage: module, outFeatures: shape[0]!, inFeatures: shape[1]! });
+    all.push({ name: module, stage: module, outFeatures: shape[0], inFeatures: shape[1] });
   }
   return all;
 }

@@ -103,7 +103,7 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
 
 interface Warnings {
   readonly all: string[];
-  add(message: string): void;
+  readonly add: (message: string) => void;
 }
 
 interface Calibration {
@@ -200,7 +200,7 @@ class Run {
         this.writer.finished(entry.shard);
         this.shards.push({ file: entry.shard, size: entry.size, sha256: entry.sha256 });
       } else if ("layer" in entry) {
-        this.writer.written(this.outputsOf(entry.layer === -1 ? plan.outside : plan.layers[entry.layer]!));
+        this.writer.written(this.outputsOf(entry.layer === -1 ? plan.outside : plan.layers[entry.layer]));
         this.linears.push(...entry.linears);
         last = entry;
       }
@@ -214,7 +214,7 @@ class Run {
     }
     const hidden = this.hiddenSpool(last.layer + 1);
     const { hiddenSize: width } = this.prepared.decoder!;
-    this.batches.forEach((batch, i) => hidden.adopt(i, new Map([["h", { batch: batch.length, tokens: batch[0]!.length, width }]])));
+    this.batches.forEach((batch, i) => hidden.adopt(i, new Map([["h", { batch: batch.length, tokens: batch[0].length, width }]])));
     return { next: last.layer + 1, hidden };
   }
 
@@ -224,7 +224,7 @@ class Run {
     for (let layer = from; layer < plan.layers.length; layer += 1) {
       const reports: LinearReport[] = [];
       const run = this.linearRun(layer, reports);
-      for (const name of plan.layers[layer]!) {
+      for (const name of plan.layers[layer]) {
         this.job.signal?.throwIfAborted();
         const linear = this.plans.get(name.replace(/\.weight$/, ""));
         const quantized = linear !== undefined && name.endsWith(".weight") && (await quantizeAndWrite(run, linear, undefined)) !== undefined;
@@ -244,7 +244,7 @@ class Run {
       const into = last ? undefined : this.hiddenSpool(layer + 1);
       const reports: LinearReport[] = [];
       await quantizeLayer(this.layerRun(layer, stages, reports), stages, hidden!, into);
-      for (const name of plan.layers[layer]!) if (this.plans.get(name.replace(/\.weight$/, ""))?.scheme === undefined || !name.endsWith(".weight")) await this.copy(name);
+      for (const name of plan.layers[layer]) if (this.plans.get(name.replace(/\.weight$/, ""))?.scheme === undefined || !name.endsWith(".weight")) await this.copy(name);
       await this.commit({ layer, linears: reports }, last ? undefined : hiddenFile(layer + 1));
       this.progress.layerDone(layer);
       hidden = into;
@@ -273,7 +273,7 @@ class Run {
       batches: this.batches.length,
       spool: (stage, width) => new Spool(this.budget, this.stride(width), () => this.job.sink.scratch(`spill-${stage.replaceAll(" ", "-")}.bin`)),
       onBatch: (stage, batch) => {
-        tokens = (batch === 0 ? 0 : tokens) + tokensOf(this.batches[batch]!);
+        tokens = (batch === 0 ? 0 : tokens) + tokensOf(this.batches[batch]);
         this.progress.batchDone(layer, stages.indexOf(stage), stages.length, stage.name, tokens, total);
       },
     };
@@ -342,7 +342,7 @@ class Run {
   private hiddenBytes(): number {
     const { hiddenSize } = this.prepared.decoder!;
     const last = this.batches.length - 1;
-    return last * this.stride(hiddenSize) + 4 * hiddenSize * tokensOf(this.batches[last]!);
+    return last * this.stride(hiddenSize) + 4 * hiddenSize * tokensOf(this.batches[last]);
   }
 
   private async finishShards(): Promise<void> {

@@ -16,7 +16,7 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
   return {
     shardsmith: VERSION,
     method, bits, "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
-    ...(calibration && { order, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0]!.length, "calibration tokens": calibration.sha256 }),
+    ...(calibration && { order, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     engine,
     ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),
     "source config.json": JSON.stringify(checkpoint.config),
@@ -29,7 +29,7 @@ export async function whatStands(sink: Sink, identity: RunIdentity, overwrite: b
   if (lines.length > 0) {
     try {
       const entries = parseJournal(lines, sink.label);
-      const first = entries[0]!;
+      const first = entries[0];
       if (!("run" in first)) throw new InputError(`${sink.label}: line 1 of the journal is damaged; use --overwrite to start anew`);
       checkSameRun(identity, first.run, sink.label);
       return { entries };

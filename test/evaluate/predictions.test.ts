@@ -13,11 +13,11 @@ function bruteForce(model: number[][], reference: number[][], targets: number[])
     return row.map((x) => x - log);
   };
   const argmax = (row: number[]): number => row.indexOf(Math.max(...row));
-  const rows = targets.map((target, i) => ({ target, q: logSoftmax(model[i]!), p: logSoftmax(reference[i]!), agree: argmax(model[i]!) === argmax(reference[i]!) })).filter(({ target }) => target >= 0);
+  const rows = targets.map((target, i) => ({ target, q: logSoftmax(model[i]), p: logSoftmax(reference[i]), agree: argmax(model[i]) === argmax(reference[i]) })).filter(({ target }) => target >= 0);
   const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
   return {
-    perplexity: Math.exp(mean(rows.map(({ target, q }) => -q[target]!))),
-    kl: mean(rows.map(({ p, q }) => p.reduce((sum, lp, j) => sum + Math.exp(lp) * (lp - q[j]!), 0))),
+    perplexity: Math.exp(mean(rows.map(({ target, q }) => -q[target]))),
+    kl: mean(rows.map(({ p, q }) => p.reduce((sum, lp, j) => sum + Math.exp(lp) * (lp - q[j]), 0))),
     top1: mean(rows.map(({ agree }) => (agree ? 1 : 0))),
   };
 }
@@ -31,7 +31,7 @@ it("finds the same slice by slice as the definitions on whole rows", async () =>
         seed: fc.integer({ min: 0, max: 1000 }), cut: fc.integer({ min: 1, max: vocabulary }),
       })),
       async ({ model, seed, cut }) => {
-        const vocabulary = model[0]!.length;
+        const vocabulary = model[0].length;
         const reference = model.map((row, i) => row.map((x, j) => Math.fround(x + Math.sin(seed + 7 * i + j))));
         const targets = model.map((_, i) => (i === 1 ? -1 : (seed + i) % vocabulary));
         let predictions = noPredictions(Int32Array.from(targets), true);

@@ -20,7 +20,9 @@ const plan = (tensors: Map<string, TensorSpec>, settings: QuantizeSettings = {})
 
 describe("the group size", () => {
   it("is 128 where that divides every linear", () => {
-    expect(plan(headers({ a: [128, 256], b: [256, 128] }))).toMatchObject({ groupSize: 128, notices: expect.not.arrayContaining([expect.stringContaining("instead of")]) });
+    const { groupSize, notices } = plan(headers({ a: [128, 256], b: [256, 128] }));
+    expect(groupSize).toBe(128);
+    expect(notices.join()).not.toContain("instead of");
   });
   it("is the largest that takes in every linear, and says why", () => {
     const { groupSize, notices, linears } = plan(headers({ a: [128, 576], b: [256, 1536] }));
@@ -33,7 +35,7 @@ describe("the group size", () => {
   });
   it("is one scale a row where asked for", () => {
     const { groupSize, linears } = plan(headers({ a: [128, 576] }), { groupSize: -1 });
-    expect([groupSize, linears[0]!.scheme!.groupSize]).toEqual([-1, 576]);
+    expect([groupSize, linears[0].scheme!.groupSize]).toEqual([-1, 576]);
   });
 });
 
@@ -51,7 +53,7 @@ it("refuses a run that would quantize nothing", () => {
 });
 
 it("refuses weights that are no floats", () => {
-  expect(plan(headers({ a: [64, 64] }, "F32")).linears[0]!.scheme!.scaleDtype).toBe("F16");
+  expect(plan(headers({ a: [64, 64] }, "F32")).linears[0].scheme!.scaleDtype).toBe("F16");
   const tensors = headers({ a: [64, 64] });
   tensors.set("model.layers.0.b.weight", { name: "model.layers.0.b.weight", dtype: "F8_E4M3", shape: [64, 64] });
   expect(plan(tensors).linears.map(({ name }) => name)).not.toContain("model.layers.0.b");

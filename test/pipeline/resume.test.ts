@@ -1,0 +1,51 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, it } from "vitest";
+import { DEMO_MODEL, shardsmith } from "../cli/cli.js";
+
+const root = mkdtempSync(join(tmpdir(), "resume-"));
+afterAll(() => { rmSync(root, { recursive: true, force: true }); });
+
+// Several shards, so that some are finished when the run is killed, and others are not.
+const BASE = ["quantize", DEMO_MODEL, "--json", "--samples", "12", "--sequence-length", "96", "--max-shard-size", "200kB"];
+const KILLS = 30;
+
+/** Every file but the report, which tells times. */
+const contents = (folder: string): Record<string, string> =>
+  Object.fromEntries(readdirSync(folder).filter((name) => name !== "shardsmith.json").sort().map((name) => [name, readFileSync(join(folder, name), "base64")]));
+
+it.each([
+  ["in memory", ["--memory", "1GB"]],
+  ["spilled to files", ["--memory", "40kB"]],
+])(`gives the same bytes after being killed at random moments, hidden states %s`, { timeout: 600_000 }, async (name, extra) => {
+  const whole = join(root, `whole ${name}`);
+  let events = 0;
+  expect(await shardsmith([...BASE, ...extra, "-o", whole], () => (events += 1))).toMatchObject({ code: 0 });
+  const expected = contents(whole);
+  expect(Object.keys(expected).filter((file) => file.endsWith(".safetensors")).length).toBeGreaterThan(3);
+
+  let kills = 0;
+  let resumes = 0;
+  for (let round = 0; kills < KILLS / 2; round += 1) {
+    const output = join(root, `killed ${name} ${String(round)}`);
+    for (;;) {
+      // After some event, and some milliseconds more: in the middle of a write, a rename, a journal line.
+      let countdown = Math.floor(Math.random() * events * 0.7);
+      const delay = Math.random() * 15;
+      const { code, stdout } = await shardsmith([...BASE, ...extra, "-o", output], (_, kill) => {
+        countdown -= 1;
+        if (countdown === 0) setTimeout(() => { kill("SIGKILL"); }, delay);
+      });
+      if (stdout.includes('"type":"resume"')) resumes += 1;
+      if (code !== "SIGKILL") {
+        expect(code).toBe(0);
+        break;
+      }
+      kills += 1;
+    }
+    expect(contents(output)).toEqual(expected);
+    rmSync(output, { recursive: true });
+  }
+  expect(resumes).toBeGreaterThan(0);
+});
