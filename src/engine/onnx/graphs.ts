@@ -47,7 +47,9 @@ export class Graphs {
   /** Fills the outputs, and moves everything back. */
   async run(id: number, { inputs, outputs }: GraphRun): Promise<Transferring<GraphRun>> {
     const { Tensor } = await loadRuntime();
-    const { session, nameOf, weights } = this.#prepared.get(id)!;
+    const prepared = this.#prepared.get(id);
+    if (prepared === undefined) throw new Error("The graph was released.");
+    const { session, nameOf, weights } = prepared;
     const { batch, tokens } = Object.values(inputs)[0];
     const tensors = (named: NamedActivations) => Object.fromEntries(Object.entries(named).map(([name, a]) =>
       [nameOf.get(name)!, new Tensor("float32", a.data, [a.batch, a.tokens, a.width])]));
@@ -60,8 +62,18 @@ export class Graphs {
   }
 
   release(id: number): void {
+    const prepared = this.#prepared.get(id);
     this.#prepared.delete(id);
+    if (prepared !== undefined) discard(Object.values(prepared.weights).map(({ data }) => (data as Float32Array<ArrayBuffer>).buffer));
   }
+}
+
+/** Frees memory at once: the garbage collector would keep a second layer's weights for a while. What nobody can receive is dropped. */
+function discard(buffers: readonly ArrayBuffer[]): void {
+  const { port1, port2 } = new MessageChannel();
+  port2.close();
+  port1.postMessage(undefined, [...new Set(buffers)]);
+  port1.close();
 }
 
 // The fields of a node that name values; the rest are numbers and kinds.

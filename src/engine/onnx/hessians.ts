@@ -38,7 +38,7 @@ export class Hessians {
 
   async add(id: number, x: Activations): Promise<Transferring<Activations>> {
     const { Tensor } = await loadRuntime();
-    const accumulator = this.#accumulators.get(id)!;
+    const accumulator = this.#get(id);
     const rows = x.batch * x.tokens;
     await (await accumulator.session).run({ x: new Tensor("float32", x.data, [rows, x.width]), ...accumulator.before }, accumulator.after);
     accumulator.rows += rows;
@@ -46,10 +46,16 @@ export class Hessians {
   }
 
   finish(id: number): Transferring<{ readonly sum: Float32Array<ArrayBuffer>; readonly rows: number }> {
-    const { n, tiles, sum, rows } = this.#accumulators.get(id)!;
+    const { n, tiles, sum, rows } = this.#get(id);
     this.#accumulators.delete(id);
     spreadTiles(sum, n, tiles);
     return transferring({ sum, rows }, [sum.buffer]);
+  }
+
+  #get(id: number): Accumulator {
+    const accumulator = this.#accumulators.get(id);
+    if (accumulator === undefined) throw new Error("The Hessian was finished.");
+    return accumulator;
   }
 }
 

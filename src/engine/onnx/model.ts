@@ -1,7 +1,7 @@
 import { float, int, message, text } from "./protobuf.js";
 
 /** Element types by their number in ONNX's TensorProto.DataType. */
-export const ELEMENT = { float32: 1, int32: 6, int64: 7, float64: 11 } as const;
+const ELEMENT = { float32: 1, int32: 6, int64: 7, float64: 11 } as const;
 
 /** An ONNX model as data: what `encodeModel` turns into a file's bytes. */
 export interface OnnxModel {
@@ -12,7 +12,7 @@ export interface OnnxModel {
   readonly constants?: ReadonlyMap<string, readonly number[]>;
 }
 
-export interface OnnxValue {
+interface OnnxValue {
   readonly name: string;
   readonly type: keyof typeof ELEMENT;
   /** A string is the name of a dimension that is known only when the model runs. */

@@ -162,6 +162,13 @@ describe("errors", () => {
     await expect(engine.prepare(square, new Map())).rejects.toThrow("The graph's weight w is missing.");
   });
 
+  it("says that a graph was released", async () => {
+    const prepared = await engine.prepare(square, new Map([["w", random(16)]]));
+    await prepared.release();
+    await prepared.release();
+    await expect(prepared.run({ x: activations(1, 1, 4, 1) })).rejects.toThrow("The graph was released.");
+  });
+
   it("hands ONNX Runtime's own message over, and goes on", async () => {
     await expect(engine.prepare(square, new Map([["w", random(15)]]))).rejects.toThrow("Tensor's size(16) does not match data length(15).");
     const prepared = await engine.prepare(square, new Map([["w", random(16)]]));

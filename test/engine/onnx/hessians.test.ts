@@ -64,6 +64,12 @@ describe("a Hessian", () => {
     expect([...sum].map((value) => Number.isNaN(value))).toEqual([0, 1, 2, 3].flatMap((i) => [0, 1, 2, 3].map((j) => i === 2 || j === 2)));
   });
 
+  it("says that it was finished", async () => {
+    const hessian = await engine.hessian(4);
+    await hessian.finish();
+    await expect(hessian.add(activations(1, 2, 4, 1))).rejects.toThrow("The Hessian was finished.");
+  });
+
   it("refuses activations of another width", async () => {
     const hessian = await engine.hessian(4);
     await expect(hessian.add(activations(1, 2, 5, 1))).rejects.toThrow("The input x is 5 wide instead of 4.");
