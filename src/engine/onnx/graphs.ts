@@ -2,6 +2,7 @@ import type { Tensor } from "onnxruntime-node";
 import type { Activations } from "../engine.js";
 import type { Graph, GraphNode } from "../graph.js";
 import { transferring, type Transferring } from "../transferring.js";
+import { discard } from "./discard.js";
 import { LAST_POSITIONS, lower, TOTAL_LENGTH } from "./lower.js";
 import { compile, loadRuntime, type Session } from "./runtime.js";
 
@@ -66,14 +67,6 @@ export class Graphs {
     this.#prepared.delete(id);
     if (prepared !== undefined) discard(Object.values(prepared.weights).map(({ data }) => (data as Float32Array<ArrayBuffer>).buffer));
   }
-}
-
-/** Frees memory at once: the garbage collector would keep a second layer's weights for a while. What nobody can receive is dropped. */
-function discard(buffers: readonly ArrayBuffer[]): void {
-  const { port1, port2 } = new MessageChannel();
-  port2.close();
-  port1.postMessage(undefined, [...new Set(buffers)]);
-  port1.close();
 }
 
 // The fields of a node that name values; the rest are numbers and kinds.

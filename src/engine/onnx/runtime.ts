@@ -1,5 +1,6 @@
 import type { InferenceSession, Tensor } from "onnxruntime-node";
 import { InputError } from "../../errors.js";
+import { discard } from "./discard.js";
 import { encodeModel, type OnnxModel } from "./model.js";
 
 type Runtime = typeof import("onnxruntime-node");
@@ -28,15 +29,21 @@ export function bindingHelp(platform: string, cause: string): string {
   ].join("\n");
 }
 
-/** A compiled model, and the tensors to run it with. */
+type Tensors = Readonly<Record<string, Tensor>>;
+
+/** A compiled model. */
 export interface Session {
-  run(feeds: Readonly<Record<string, Tensor>>, fetches: Readonly<Record<string, Tensor>>): Promise<unknown>;
+  /** Fills the tensors in `outputs`, in place. An output may be an input too where the operator that makes it can bear that. */
+  run(inputs: Tensors, outputs: Tensors): Promise<void>;
 }
+
+// Smaller ones cost less to collect than to discard.
+const WORTH_DISCARDING = 1 << 16;
 
 /** Compiles a model to run on `threads` threads. */
 export async function compile(model: OnnxModel, threads: number): Promise<Session> {
   const { InferenceSession } = await loadRuntime();
-  return InferenceSession.create(encodeModel(model), {
+  const session = await InferenceSession.create(encodeModel(model), {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     // An arena never gives a peak back.
@@ -44,4 +51,11 @@ export async function compile(model: OnnxModel, threads: number): Promise<Sessio
     // Errors reach the caller as exceptions; the log would print them once more.
     logSeverityLevel: 4,
   } satisfies InferenceSession.SessionOptions);
+  return {
+    async run(inputs, outputs) {
+      // Beside filling the outputs, the binding gives back a copy of each, which nobody needs.
+      const copies = Object.values(await session.run(inputs, outputs)).map(({ data }) => (data as Float32Array<ArrayBuffer>).buffer);
+      discard(copies.filter(({ byteLength }) => byteLength >= WORTH_DISCARDING));
+    },
+  };
 }
