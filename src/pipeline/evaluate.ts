@@ -7,6 +7,7 @@ import { capLogits, finalNormStage, logitsGraph } from "../model/head.js";
 import type { Source } from "../source/source.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
 import { openModel, type Model } from "./model.js";
+import { sequenceLengthOf } from "./prepare-run.js";
 import type { ScratchFile } from "./sink.js";
 import { MemoryBudget, Spool } from "./spool.js";
 import { tokenizerOf } from "./tokenizer.js";
@@ -59,10 +60,7 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
   if (reference !== undefined && reference.decoder.vocabSize !== vocabSize) {
     throw new InputError(`${job.model.label} has a vocabulary of ${String(vocabSize)}, and ${job.against!.label} of ${String(reference.decoder.vocabSize)}: they cannot be compared`);
   }
-  const sequenceLength = job.settings.sequenceLength ?? Math.min(2048, maxPositions);
-  if (sequenceLength > maxPositions) {
-    throw new InputError(`sequence length is ${String(sequenceLength)}, but ${job.model.label} was made for ${String(maxPositions)} tokens at most (max_position_embeddings)`);
-  }
+  const sequenceLength = sequenceLengthOf(job.settings.sequenceLength, maxPositions, job.model.label);
   const { documents, origin } = await job.text();
   const tokenizer = await tokenizerOf(model.checkpoint);
   const sequences: Uint32Array[] = [];

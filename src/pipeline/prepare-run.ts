@@ -30,6 +30,8 @@ export async function prepareRun(source: Source, given: QuantizeSettings): Promi
   }
   const decoder = knownDecoder(checkpoint, settings);
   if (decoder !== undefined) checkShapes(decoder, checkpoint.tensors, source.label);
+  // Refused here, before anything is opened for writing.
+  if (decoder !== undefined) sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, source.label);
   const plan = planRun(checkpoint.tensors, decoder, settings, format);
   const shards = planShards(plan.outputs, settings.maxShardSize);
   const sum = (sizes: Iterable<number>): number => [...sizes].reduce((total, size) => total + size, 0);
@@ -38,6 +40,18 @@ export async function prepareRun(source: Source, given: QuantizeSettings): Promi
     sourceBytes: sum([...checkpoint.tensors.values()].map(({ start, end }) => end - start)),
     bytes: sum(shards.map(({ size }) => size)),
   };
+}
+
+/** Most tokens a sequence has unless it is asked for. */
+const SEQUENCE_LENGTH = 2048;
+
+/** Tokens a sequence: as asked for, or as many as are usual. Throws `InputError` for more than the model was made for. */
+export function sequenceLengthOf(asked: number | undefined, maxPositions: number, label: string): number {
+  const length = asked ?? Math.min(SEQUENCE_LENGTH, maxPositions);
+  if (length > maxPositions) {
+    throw new InputError(`sequence length is ${String(length)}, but ${label} was made for ${String(maxPositions)} tokens at most (max_position_embeddings)`);
+  }
+  return length;
 }
 
 function knownDecoder(checkpoint: Checkpoint, settings: ResolvedSettings): Decoder | undefined {

@@ -18,7 +18,7 @@ import type { JournalEntry, RunIdentity } from "./journal.js";
 import { quantizeAndWrite, quantizeLayer, type LayerRun, type LinearRun } from "./layer.js";
 import type { QuantizeSettings, ResolvedSettings } from "./options.js";
 import { formatRun } from "./plan.js";
-import { prepareRun, type PreparedRun } from "./prepare-run.js";
+import { prepareRun, sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
 import { Progress } from "./progress.js";
 import { ShardWriter } from "./shard-writer.js";
 import type { Sink } from "./sink.js";
@@ -28,8 +28,6 @@ import { Stopwatch } from "./stopwatch.js";
 import { tokenizerOf } from "./tokenizer.js";
 import { withEngine } from "./with-engine.js";
 
-/** Most tokens a sequence has unless it is asked for. */
-const SEQUENCE_LENGTH = 2048;
 /** Large tensors that stay as they are pass through memory in pieces. */
 const COPY_BYTES = 32 << 20;
 
@@ -112,10 +110,7 @@ interface Calibration {
 }
 
 async function calibrationOf(job: QuantizeJob, checkpoint: Checkpoint, decoder: Decoder, settings: ResolvedSettings): Promise<Calibration> {
-  const sequenceLength = settings.sequenceLength ?? Math.min(SEQUENCE_LENGTH, decoder.maxPositions);
-  if (sequenceLength > decoder.maxPositions) {
-    throw new InputError(`sequence length is ${String(sequenceLength)}, but ${job.source.label} was made for ${String(decoder.maxPositions)} tokens at most (max_position_embeddings)`);
-  }
+  const sequenceLength = sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, job.source.label);
   const tokenizer = await tokenizerOf(checkpoint);
   const { documents, origin } = await job.calibration();
   const set = await buildCalibrationSet(documents, tokenizer, { samples: settings.samples, sequenceLength, seed: settings.seed, origin, vocabSize: decoder.vocabSize });

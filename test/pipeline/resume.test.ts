@@ -33,13 +33,13 @@ it.each([
       // After some event, and some milliseconds more: in the middle of a write, a rename, a journal line.
       let countdown = Math.floor(Math.random() * events * 0.7);
       const delay = Math.random() * 15;
-      const { code, stdout } = await shardsmith([...BASE, ...extra, "-o", output], (_, kill) => {
+      const { code, stdout, stderr } = await shardsmith([...BASE, ...extra, "-o", output], (_, kill) => {
         countdown -= 1;
         if (countdown === 0) setTimeout(() => { kill("SIGKILL"); }, delay);
       });
       if (stdout.includes('"type":"resume"')) resumes += 1;
       if (code !== "SIGKILL") {
-        expect(code).toBe(0);
+        expect({ code, stderr }).toMatchObject({ code: 0 });
         break;
       }
       kills += 1;
