@@ -48,6 +48,8 @@ export async function compile(model: OnnxModel, threads: number): Promise<Sessio
     interOpNumThreads: 1,
     // An arena never gives a peak back.
     enableCpuMemArena: false,
+    // Every session has threads of its own: those that spin, waiting for more, take the cores from the next session's.
+    extra: { session: { intra_op: { allow_spinning: "0" } } },
     // Errors reach the caller as exceptions; the log would print them once more.
     logSeverityLevel: 4,
   } satisfies InferenceSession.SessionOptions);
