@@ -1,11 +1,9 @@
-// GFLOP/s of the engine beside bare ONNX Runtime Gemms of the same sizes, in the same run: npx tsx scripts/bench-engine.ts [threads] [rounds]
+// GFLOP/s of the engine beside bare ONNX Runtime Gemms of the same sizes, in the same run: npm run bench:engine -- [threads] [rounds]
 import { availableParallelism } from "node:os";
-import { Tensor } from "onnxruntime-node";
 import type { Activations, Engine } from "#src/engine/engine.js";
 import type { Graph } from "#src/engine/graph.js";
 import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
-import { gemmModel } from "#src/engine/onnx/linear-algebra.js";
-import { compile } from "#src/engine/onnx/runtime.js";
+import { bareGemm, noise } from "./bare-gemm.js";
 
 const threads = Number(process.argv[2] ?? availableParallelism());
 const rounds = Number(process.argv[3] ?? 12);
@@ -16,8 +14,6 @@ const LAYERS: Layer[] = [
   { name: "SmolLM2-135M", hidden: 576, inner: 1536, heads: 9, kvHeads: 3, headDim: 64 },
   { name: "Llama-3.2-1B", hidden: 2048, inner: 8192, heads: 32, kvHeads: 8, headDim: 64 },
 ];
-
-const noise = (length: number) => Float32Array.from({ length }, () => Math.random() - 0.5);
 
 /** [out, in] of a layer's linears. */
 const linears = ({ hidden, inner, heads, kvHeads, headDim }: Layer) => ({
@@ -75,13 +71,6 @@ async function bestOf(runs: ReadonlyMap<string, () => Promise<unknown>>): Promis
   return best;
 }
 
-async function bareGemm(m: number, n: number, k: number): Promise<() => Promise<unknown>> {
-  const session = await compile(gemmModel("float32", false, true, 1, 0), threads);
-  const tensor = (rows: number, cols: number) => new Tensor("float32", noise(rows * cols), [rows, cols]);
-  const feeds = { a: tensor(m, k), b: tensor(n, k) }, fetches = { y: tensor(m, n) };
-  return () => session.run(feeds, fetches);
-}
-
 function row(name: string, gflop: number, ms: number, bareGflop: number, bareMs: number): void {
   const speed = (gflop / ms) * 1000, bare = (bareGflop / bareMs) * 1000;
   console.log(`${name.padEnd(28)} ${ms.toFixed(1).padStart(8)} ms ${speed.toFixed(0).padStart(6)} GFLOP/s   bare ${bare.toFixed(0).padStart(4)}   ${((100 * speed) / bare).toFixed(0).padStart(4)} %`);
@@ -97,7 +86,7 @@ async function benchForward(engine: Engine, layer: Layer): Promise<void> {
     Object.values(outputs).forEach((a) => engine.recycle(a));
   };
   const shapes = Object.values(linears(layer));
-  const gemms = await Promise.all(shapes.map(([out, inn]) => bareGemm(TOKENS, out, inn)));
+  const gemms = await Promise.all(shapes.map(([out, inn]) => bareGemm(TOKENS, out, inn, { threads })));
   const best = await bestOf(new Map([["forward", forward], ...gemms.map((gemm, i) => [`gemm${i}`, gemm] as const)]));
   const linearGflop = shapes.reduce((sum, [out, inn]) => sum + 2 * TOKENS * out * inn, 0) / 1e9;
   // Causal: half of the scores, and half of the sums over values.
@@ -109,7 +98,7 @@ async function benchForward(engine: Engine, layer: Layer): Promise<void> {
 async function benchHessian(engine: Engine, n: number): Promise<void> {
   const hessian = await engine.hessian(n);
   let x: Activations = { batch: 1, tokens: TOKENS, width: n, data: noise(TOKENS * n) };
-  const best = await bestOf(new Map([["hessian", async () => { x = await hessian.add(x); }], ["bare", await bareGemm(n, n, TOKENS)]]));
+  const best = await bestOf(new Map([["hessian", async () => { x = await hessian.add(x); }], ["bare", await bareGemm(n, n, TOKENS, { transA: true, transB: false, threads })]]));
   const half = (TOKENS * n * n) / 1e9;
   row(`Hessian n = ${n}`, half, best.get("hessian")!, 2 * half, best.get("bare")!);
   await hessian.finish();

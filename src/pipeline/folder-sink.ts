@@ -117,11 +117,6 @@ export async function openFolderSink(folder: string): Promise<Sink> {
       for (const name of names.sort()) await explain(folder, rm(join(folder, name)));
     },
 
-    async dropScratch(name) {
-      await forget(name);
-      await rm(join(work, name), { force: true });
-    },
-
     complete: empty,
 
     async close() {

@@ -87,6 +87,7 @@ async function runStage(
   const onlyLooks = stage.carry.every((name) => stage.graph.inputs.some((input) => input.name === name)) && stage.carry.length === stage.graph.inputs.length;
   const graph = await engine.prepare(stage.graph, weights);
   try {
+    let putting = Promise.resolve();
     let held = from.isInMemory(0);
     let coming = from.take(0, allocate);
     for (let batch = 0; batch < run.batches; batch += 1) {
@@ -103,9 +104,17 @@ async function runStage(
       const all = { ...inputs, ...outputs };
       const kept = Object.fromEntries(stage.carry.map((name) => [name, all[name]]));
       recycle(Object.keys(all).filter((name) => !stage.carry.includes(name)).map((name) => all[name]));
-      recycle(onlyLooks ? from.restore(batch, kept, wasHeld) : await watch.time("write", () => into.put(batch, kept)));
+      if (onlyLooks) {
+        recycle(from.restore(batch, kept, wasHeld));
+      } else {
+        await watch.time("write", () => putting);
+        // Written behind, while the engine computes the next batch.
+        putting = into.put(batch, kept).then(recycle);
+        putting.catch(() => undefined);
+      }
       run.onBatch(stage, batch);
     }
+    await watch.time("write", () => putting);
   } finally {
     await graph.release();
   }

@@ -21,7 +21,7 @@ import { formatRun } from "./plan.js";
 import { prepareRun, sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
 import { Progress } from "./progress.js";
 import { ShardWriter } from "./shard-writer.js";
-import type { Sink } from "./sink.js";
+import type { ScratchFile, Sink } from "./sink.js";
 import { MemoryBudget, Spool } from "./spool.js";
 import { identityOf, REPORT_FILE, whatStands } from "./standing.js";
 import { Stopwatch } from "./stopwatch.js";
@@ -285,7 +285,12 @@ class Run {
 
   /** The hidden states that go into a layer: in a file whatever happens, since a run is taken up from there. */
   private hiddenSpool(layer: number): Spool {
-    return new Spool(this.budget, this.stride(this.prepared.decoder!.hiddenSize), () => this.job.sink.scratch(hiddenFile(layer)), true);
+    const open = async (): Promise<ScratchFile> => {
+      // The file holds the states of two layers before, from which a run is taken up until the journal knows of the layer in between.
+      await this.pending;
+      return this.job.sink.scratch(hiddenFile(layer));
+    };
+    return new Spool(this.budget, this.stride(this.prepared.decoder!.hiddenSize), open, true);
   }
 
   /** Bytes of the largest batch, for so many values a token. */
@@ -326,7 +331,6 @@ class Run {
         const sha256 = await scratch.hash(size);
         if (sha256 === undefined) throw new InputError(`${sink.label}: ${hidden} is shorter than it was written: it changed under us`);
         await sink.log(JSON.stringify({ ...entry, hidden: { file: hidden, size, sha256 } } satisfies JournalEntry));
-        await sink.dropScratch(hiddenFile(entry.layer));
       }
       await this.finishShards();
     });
@@ -386,6 +390,7 @@ class Run {
 
 type ShardReport = Report["shards"][number];
 
+/** Two files in turn: writing over one costs much less than filling a new one. */
 function hiddenFile(layer: number): string {
-  return `hidden-${String(layer)}.bin`;
+  return `hidden-${layer % 2 === 0 ? "even" : "odd"}.bin`;
 }

@@ -27,8 +27,6 @@ export interface Sink {
   has(name: string): Promise<boolean>;
   /** Throws away the journal, the scratch files and any checkpoint: a run begins anew. */
   reset(): Promise<void>;
-  /** Deletes a scratch file, if it is there. */
-  dropScratch(name: string): Promise<void>;
   /** The run is complete: deletes journal and scratch. */
   complete(): Promise<void>;
   /** Closes files and lets the next run in. */

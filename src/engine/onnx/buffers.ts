@@ -1,5 +1,7 @@
-// Enough for the outputs of a stage and its neighbours; what comes beyond it is left to the garbage collector.
-const MOST_KEPT = 16;
+import { discard } from "./discard.js";
+
+// Enough for the outputs of a stage and its neighbours.
+const MOST_KEPT = 6;
 
 /** Buffers that are no longer needed, to be given out again. New ones come from the system page by page, which costs more than filling them. */
 export class Buffers {
@@ -14,6 +16,6 @@ export class Buffers {
   give(buffer: ArrayBuffer): void {
     if (buffer.byteLength === 0 || this.#idle.includes(buffer)) return;
     this.#idle.push(buffer);
-    this.#idle = this.#idle.slice(-MOST_KEPT);
+    discard(this.#idle.splice(0, this.#idle.length - MOST_KEPT));
   }
 }

@@ -1,6 +1,7 @@
 import type { InferenceSession, Tensor } from "onnxruntime-node";
 import { InputError } from "../../errors.js";
 import { discard } from "./discard.js";
+import { native } from "./native-guard.js";
 import { encodeModel, type OnnxModel } from "./model.js";
 
 type Runtime = typeof import("onnxruntime-node");
@@ -43,7 +44,7 @@ const WORTH_DISCARDING = 1 << 16;
 /** Compiles a model to run on `threads` threads. */
 export async function compile(model: OnnxModel, threads: number): Promise<Session> {
   const { InferenceSession } = await loadRuntime();
-  const session = await InferenceSession.create(encodeModel(model), {
+  const session = await native(() => InferenceSession.create(encodeModel(model), {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     // An arena never gives a peak back.
@@ -52,11 +53,11 @@ export async function compile(model: OnnxModel, threads: number): Promise<Sessio
     extra: { session: { intra_op: { allow_spinning: "0" } } },
     // Errors reach the caller as exceptions; the log would print them once more.
     logSeverityLevel: 4,
-  } satisfies InferenceSession.SessionOptions);
+  } satisfies InferenceSession.SessionOptions));
   return {
     async run(inputs, outputs) {
       // Beside filling the outputs, the binding gives back a copy of each, which nobody needs.
-      const copies = Object.values(await session.run(inputs, outputs)).map(({ data }) => (data as Float32Array<ArrayBuffer>).buffer);
+      const copies = Object.values(await native(() => session.run(inputs, outputs))).map(({ data }) => (data as Float32Array<ArrayBuffer>).buffer);
       discard(copies.filter(({ byteLength }) => byteLength >= WORTH_DISCARDING));
     },
   };

@@ -1,5 +1,7 @@
+import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { InputError } from "../../errors.js";
+import { NATIVE, STOP } from "./native-guard.js";
 
 /** What is asked of a thread: a method of those that it serves. */
 export interface Request {
@@ -13,6 +15,8 @@ export type Response =
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly message: string; readonly stack: string | undefined; readonly isInputError: boolean };
 
+const POLL_MS = 10;
+
 interface Pending {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: Error) => void;
@@ -24,10 +28,11 @@ export class Thread {
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
   #end: Error | undefined;
+  readonly #guard = new Int32Array(new SharedArrayBuffer(8));
 
-  constructor(url: URL, workerData?: unknown) {
+  constructor(url: URL, workerData: object = {}) {
     // A worker inherits the flags of the process, but does not start with those of `node --input-type=module -e …`.
-    this.#worker = new Worker(url, { workerData, execArgv: process.execArgv.filter((flag) => !flag.startsWith("--input-type")) });
+    this.#worker = new Worker(url, { workerData: { ...workerData, guard: this.#guard }, execArgv: process.execArgv.filter((flag) => !flag.startsWith("--input-type")) });
     this.#worker.unref();
     this.#worker.on("message", (response: Response) => this.#settle(response));
     this.#worker.on("error", (error) => this.#stop(new Error(`A thread of the engine died: ${error.message}`, { cause: error })));
@@ -56,10 +61,16 @@ export class Thread {
   /** Ends the thread; requests under way are rejected. */
   async close(): Promise<void> {
     this.#stop(new Error("The engine was closed."));
+    Atomics.store(this.#guard, STOP, 1);
+    // Never in the middle of native code: see `native`.
+    while (Atomics.load(this.#guard, NATIVE) === 1) await setTimeout(POLL_MS);
+    // Whoever waits for the end must not be left waiting by a process that has nothing else to do.
+    this.#worker.ref();
     await this.#worker.terminate();
   }
 
   #settle(response: Response): void {
+    if (this.#end !== undefined) return;
     const pending = this.#pending.get(response.id);
     this.#pending.delete(response.id);
     if (this.#pending.size === 0) this.#worker.unref();
