@@ -20,10 +20,16 @@ export interface Model {
   readonly load: ReadTensor;
 }
 
+/** A tied config beside an lm_head of its own: transformers 5 takes the latter. */
+function withOwnHead(decoder: Decoder, { tensors }: Checkpoint): Decoder {
+  const tensor = "lm_head.weight";
+  return decoder.lmHead.tied && tensors.has(tensor) ? { ...decoder, lmHead: { ...decoder.lmHead, tensor, tied: false } } : decoder;
+}
+
 /** Opens a model and checks that it has all its weights. Throws `InputError`. */
 export async function openModel(source: Source): Promise<Model> {
   const checkpoint = await openCheckpoint(source);
-  const decoder = decoderOf(checkpoint.config, `${source.label}/config.json`);
+  const decoder = withOwnHead(decoderOf(checkpoint.config, `${source.label}/config.json`), checkpoint);
   const packed = detectFormat(checkpoint.config);
   const { tensors } = checkpoint;
   /** Of each packed linear's weight: its module, and the shape that config.json implies. */

@@ -149,8 +149,14 @@ function notices(chosen: Trial, first: Trial, format: Format): string[] {
   for (const why of new Set(left.map((linear) => linear.why!))) {
     told.push(`left as they are: ${kinds(left.filter((linear) => linear.why === why))}, because ${why}`);
   }
-  const notes = chosen.linears.flatMap((linear) => (linear.scheme === undefined ? [] : format.notes(linear, linear.scheme)));
-  return [...told, ...new Set(notes)];
+  const noted = new Map<string, LinearPlan[]>();
+  for (const linear of chosen.linears) {
+    if (linear.scheme === undefined) continue;
+    for (const note of format.notes(linear, linear.scheme)) noted.set(note, [...(noted.get(note) ?? []), linear]);
+  }
+  // What holds for all of them needs no list of names.
+  const all = chosen.linears.length - left.length;
+  return [...told, ...[...noted].map(([note, linears]) => (linears.length === all ? note : `${kinds(linears)}: ${note}`))];
 }
 
 /** Names linears of many layers at once: model.layers.*.mlp.down_proj (30). */

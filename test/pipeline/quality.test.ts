@@ -1,0 +1,77 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, it } from "vitest";
+import { evaluate, quantize, type QuantizeOptions } from "shardsmith";
+import { DEMO_MODEL } from "../cli/cli.js";
+import { openWithNpm } from "../safetensors/files.js";
+
+const root = mkdtempSync(join(tmpdir(), "quality-"));
+afterAll(() => { rmSync(root, { recursive: true, force: true }); });
+const HELD_OUT = fileURLToPath(new URL("../fixtures/held-out.txt", import.meta.url));
+const STORIES = fileURLToPath(new URL("../../../shared/models/stories260K", import.meta.url));
+const STORIES_TEXT = fileURLToPath(new URL("../../../shared/text/tinystories.txt", import.meta.url));
+
+const make = async (name: string, options: Partial<QuantizeOptions>): Promise<string> => {
+  const output = join(root, name);
+  await quantize({ source: DEMO_MODEL, output, samples: 32, sequenceLength: 256, ...options });
+  return output;
+};
+const divergence = async (model: string): Promise<number> => (await evaluate({ model, against: DEMO_MODEL, text: HELD_OUT })).against!.klDivergence;
+
+describe("the demo model at 3 bits, on text that nothing was fitted to", () => {
+  it("is nearer to the original by calibration than by rounding, with a scale search than without", async () => {
+    const rounded = await divergence(await make("rounded", { method: "rtn", bits: 3, groupSize: 32, search: false }));
+    const plain = await divergence(await make("plain", { bits: 3, groupSize: 32, search: false }));
+    const searched = await divergence(await make("searched", { bits: 3, groupSize: 32 }));
+    expect(plain).toBeLessThan(0.8 * rounded);
+    expect(searched).toBeLessThan(plain);
+  });
+
+  it("is nearer the more bits it has", async () => {
+    const all = [];
+    for (const bits of [2, 3, 4, 8] as const) all.push(await divergence(await make(`${String(bits)} bits`, { bits, groupSize: 32 })));
+    expect(all).toEqual([...all].sort((a, b) => b - a));
+    expect(all[3]).toBeLessThan(1e-3);
+  });
+});
+
+it("gives the same bytes whether hidden states stay in memory or go to a file", async () => {
+  const [held, spilled] = [await make("held", {}), await make("spilled", { memory: 0 })];
+  expect(readFileSync(join(spilled, "model.safetensors")).equals(readFileSync(join(held, "model.safetensors")))).toBe(true);
+});
+
+it("means the same in every format and order that hold the same grid", async () => {
+  const gptq = await divergence(await make("as gptq", { groupSize: 32 }));
+  // Scales in bfloat16 instead of float16, and another order: other codes, but no other quality.
+  for (const options of [{ format: "compressed-tensors" }, { format: "compressed-tensors", symmetric: false }, { symmetric: false }, { order: "act" }, { order: "natural" }, { groupSize: -1 }] as const) {
+    const other = await divergence(await make(JSON.stringify(options).replaceAll(/\W+/g, " "), { groupSize: 32, ...options }));
+    expect(other).toBeLessThan(2 * gptq);
+    expect(other).toBeGreaterThan(gptq / 3);
+  }
+});
+
+it("is read by the npm package safetensors, an independent reader", async () => {
+  const output = await make("sharded", { maxShardSize: 300_000 });
+  const index = JSON.parse(readFileSync(join(output, "model.safetensors.index.json"), "utf8")) as { metadata: { total_size: number }; weight_map: Record<string, string> };
+  const found = new Map<string, string>();
+  for (const file of new Set(Object.values(index.weight_map))) {
+    const { metadata } = openWithNpm(Uint8Array.from(readFileSync(join(output, file))));
+    for (const name of metadata.keys()) found.set(name, file);
+  }
+  expect(Object.fromEntries([...found].sort())).toEqual(Object.fromEntries(Object.entries(index.weight_map).sort()));
+  expect(new Set(found.values()).size).toBeGreaterThan(2);
+});
+
+describe.skipIf(!existsSync(STORIES) || !existsSync(STORIES_TEXT))("stories260K (needs ../shared)", () => {
+  it("has the perplexity that transformers 5.24 finds on the same 40 stories", async () => {
+    const stories = readFileSync(STORIES_TEXT, "utf8").split("<|endoftext|>").map((story) => story.trim()).filter((story) => story.length > 200).slice(0, 40);
+    const text = join(root, "stories.jsonl");
+    writeFileSync(text, stories.map((story) => JSON.stringify({ text: story })).join("\n"));
+    const { tokens, perplexity } = await evaluate({ model: STORIES, text, sequenceLength: 512 });
+    expect(tokens).toBe(12_571);
+    // float32, each story by itself: 3.4732306
+    expect(perplexity).toBeCloseTo(3.4732306, 4);
+  });
+});
