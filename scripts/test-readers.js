@@ -2,6 +2,7 @@
 // Skipped only where there is no Python; fails where a reader could not run. `-- NAME` runs the cases whose names hold NAME.
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -64,7 +65,8 @@ async function main() {
         const flags = ["--samples", "16", "--sequence-length", "256", ...options.split(" ")];
         execFileSync(process.execPath, [join(root, "dist/src/cli/main.js"), "quantize", model.folder, "-o", folder, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
         await writeOurLogits(folder, TEXT, ours);
-        cases.push({ name, folder, ours, text: TEXT });
+        const { notices } = JSON.parse(await readFile(join(folder, "shardsmith.json"), "utf8"));
+        cases.push({ name, folder, ours, text: TEXT, cpuKernelRefuses: notices.some((notice) => notice.includes("the kernel that GPTQModel chooses on a CPU")) });
       } catch (error) {
         bad += 1;
         console.log(`FAILED   ${name}: ${error.stderr?.toString() || error.stack}`);

@@ -164,9 +164,14 @@ with open(sys.argv[1]) as f:
 for case in cases:
     prepare(case)
     for check in CHECKS[case["quantization"]["quant_method"]]:
+        foretold = case["cpuKernelRefuses"] and check in (gptq_transformers_default, gptq_gptqmodel)
         try:
-            report(case, check.__name__, True, check(case))
+            detail = check(case)
+            report(case, check.__name__, not foretold, f"{detail}, though we say that its kernel would not load it" if foretold else detail)
         except Exception as error:
+            if foretold and "expect qGroupSize to be 32, 64, 128 or 256" in str(error):
+                report(case, check.__name__, True, "its CPU kernel refuses this group size, as our note says")
+                continue
             traceback.print_exc()
             report(case, check.__name__, False, f"{type(error).__name__}: {error}")
     print(json.dumps({"case": case["name"], "done": True}), file=results)

@@ -11,6 +11,9 @@ import { bytesOf, expectFinite, expectTensor, transposed, wordsOf } from "./pack
 /** The group sizes that GPTQModel's kernels take, beside one group a row. */
 const GROUP_SIZES = [16, 32, 64, 128, 256, 512, 1024];
 
+/** What PyTorch's _weight_int4pack_mm_cpu takes, on which GPTQModel's CPU kernel for 4 bits stands. */
+const ATEN_GROUP_SIZES = [32, 64, 128, 256];
+
 /** GPTQModel's and AutoGPTQ's kernels work on tiles of 32 channels, both ways. */
 const CHANNELS = 32;
 
@@ -69,6 +72,9 @@ function notes({ outFeatures, inFeatures }: Shape, { bits, groupSize, symmetric 
   const found: string[] = [];
   if ((bits !== 4 && bits !== 8) || !symmetric) found.push("vLLM takes gptq in 4 and 8 bits and symmetric only");
   if (![32, 64, 128, inFeatures].includes(groupSize)) found.push("vLLM takes gptq in groups of 32, 64, 128 or all input channels only");
+  if (bits === 4 && !ATEN_GROUP_SIZES.includes(groupSize)) {
+    found.push(`the kernel that GPTQModel chooses on a CPU takes groups of ${ATEN_GROUP_SIZES.join(", ")}, not of ${groupSize}; its other kernels do (backend "gptq_torch")`);
+  }
   if (inFeatures % 128 !== 0) found.push(`vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
   if (outFeatures % 64 !== 0) found.push(`vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
   return found;

@@ -88,7 +88,7 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
       return standing.report;
     }
     if (standing.entries.length === 0) {
-      await checkSpace(job, prepared);
+      await checkSpace(job, prepared, calibration?.set.tokens ?? 0);
       await sink.reset();
       await sink.log(JSON.stringify({ run: identity } satisfies JournalEntry));
     }
@@ -118,9 +118,10 @@ async function calibrationOf(job: QuantizeJob, checkpoint: Checkpoint, decoder: 
 }
 
 /** Better refused now than after hours. */
-async function checkSpace(job: QuantizeJob, { bytes, decoder, settings }: PreparedRun): Promise<void> {
+async function checkSpace(job: QuantizeJob, { bytes, decoder }: PreparedRun, tokens: number): Promise<void> {
   if (job.freeSpace === undefined) return;
-  const hidden = decoder === undefined || settings.method === "rtn" ? 0 : 2 * 4 * decoder.hiddenSize * settings.samples * (settings.sequenceLength ?? 0);
+  // Those before and after the layer that is under way, in float32.
+  const hidden = 2 * 4 * (decoder?.hiddenSize ?? 0) * tokens;
   const free = await job.freeSpace();
   if (free < bytes + hidden) {
     throw new InputError(`${job.sink.label} has ${megabytes(free)} free; the checkpoint takes ${megabytes(bytes)}${hidden > 0 ? `, and hidden states ${megabytes(hidden)} while it is made` : ""}`);
@@ -197,6 +198,7 @@ class Run {
       } else if ("layer" in entry) {
         this.writer.written(this.outputsOf(entry.layer === -1 ? plan.outside : plan.layers[entry.layer]));
         this.linears.push(...entry.linears);
+        for (const { name, note, quantized } of entry.linears) if (note !== undefined && quantized) this.warnings.all.push(`${name}: ${note}`);
         last = entry;
       }
     }
@@ -221,9 +223,9 @@ class Run {
       const run = this.linearRun(layer, reports);
       for (const name of plan.layers[layer]) {
         this.job.signal?.throwIfAborted();
-        const linear = this.plans.get(name.replace(/\.weight$/, ""));
-        const quantized = linear !== undefined && name.endsWith(".weight") && (await quantizeAndWrite(run, linear, undefined)) !== undefined;
-        if (!quantized) await this.copy(name);
+        const linear = this.linearOf(name);
+        if (linear !== undefined) await quantizeAndWrite(run, linear, undefined);
+        if (linear?.scheme === undefined) await this.copy(name);
       }
       await this.commit({ layer, linears: reports });
       this.progress.layerDone(layer);
@@ -239,11 +241,16 @@ class Run {
       const into = last ? undefined : this.hiddenSpool(layer + 1);
       const reports: LinearReport[] = [];
       await quantizeLayer(this.layerRun(layer, stages, reports), stages, hidden!, into);
-      for (const name of plan.layers[layer]) if (this.plans.get(name.replace(/\.weight$/, ""))?.scheme === undefined || !name.endsWith(".weight")) await this.copy(name);
+      for (const name of plan.layers[layer]) if (this.linearOf(name)?.scheme === undefined) await this.copy(name);
       await this.commit({ layer, linears: reports }, last ? undefined : hiddenFile(layer + 1));
       this.progress.layerDone(layer);
       hidden = into;
     }
+  }
+
+  /** The plan for the linear whose weight this tensor is. */
+  private linearOf(tensor: string): LinearPlan | undefined {
+    return tensor.endsWith(".weight") ? this.plans.get(tensor.slice(0, -".weight".length)) : undefined;
   }
 
   private linearRun(layer: number, reports: LinearReport[]): LinearRun {

@@ -144,6 +144,9 @@ describe("gptq refuses", () => {
       "vLLM's Marlin kernel takes output channels in multiples of 64, and it has 96",
     ]);
     expect(gptq.notes({ inFeatures: 4096, outFeatures: 4096 }, { ...scheme, groupSize: 128 })).toEqual([]);
+    expect(gptq.notes({ inFeatures: 4096, outFeatures: 4096 }, { ...scheme, groupSize: 4096 })).toEqual([
+      'the kernel that GPTQModel chooses on a CPU takes groups of 32, 64, 128, 256, not of 4096; its other kernels do (backend "gptq_torch")',
+    ]);
   });
 });
 
