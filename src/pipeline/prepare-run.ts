@@ -54,14 +54,19 @@ export function sequenceLengthOf(asked: number | undefined, maxPositions: number
   return length;
 }
 
+/** Architectures of transformers whose linears are `Conv1D`: their weights lie transposed, [in, out], and say so nowhere. */
+const TRANSPOSED = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
+
 function knownDecoder(checkpoint: Checkpoint, settings: ResolvedSettings): Decoder | undefined {
   const file = `${checkpoint.source.label}/config.json`;
   if (settings.method !== "rtn") return decoderOf(checkpoint.config, file);
   try {
     return decoderOf(checkpoint.config, file);
   } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    const { model_type: type } = checkpoint.config;
+    if (TRANSPOSED.includes(String(type))) throw new InputError(`${file}: ${String(type)} stores its linears transposed (as Conv1D), which Shardsmith cannot quantize`);
     // Rounding needs no forward pass, so an architecture that is not known is no obstacle to it.
-    if (error instanceof InputError) return undefined;
-    throw error;
+    return undefined;
   }
 }

@@ -53,6 +53,8 @@ describe("bad input ends with 1, one line and no stack trace", () => {
     );
     expect(await shardsmith(["quantize", model, "-o", join(root, "rounded"), "--method", "rtn"])).toMatchObject({ code: 0 });
     expect(existsSync(join(root, "rounded", "config.json"))).toBe(true);
+    writeFileSync(join(model, "config.json"), JSON.stringify({ ...config, model_type: "gpt2", architectures: ["GPT2LMHeadModel"] }));
+    await refused(["quantize", model, "-o", out, "--method", "rtn"], `${model}/config.json: gpt2 stores its linears transposed (as Conv1D), which Shardsmith cannot quantize`);
   });
   it("a checkpoint that is quantized already", async () => {
     const output = join(root, "twice");
