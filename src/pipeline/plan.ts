@@ -140,23 +140,25 @@ function assign(
 function notices(chosen: Trial, first: Trial, format: Format): string[] {
   const told: string[] = [];
   if (chosen.groupSize !== first.groupSize) {
-    const misfits = first.linears.filter(({ why }) => why !== undefined);
-    told.push(
-      `groups of ${String(chosen.groupSize)} instead of ${String(first.groupSize)}, for ${kinds(misfits)}: ${misfits[0].why!}`,
-    );
+    const reasons = [...groupedBy(first.linears, ({ why }) => (why === undefined ? [] : [why]))].map(([why, linears]) => `for ${kinds(linears)}: ${why}`);
+    told.push(`groups of ${String(chosen.groupSize)} instead of ${String(first.groupSize)}, ${reasons.join("; ")}`);
   }
-  const left = chosen.linears.filter(({ why }) => why !== undefined);
-  for (const why of new Set(left.map((linear) => linear.why!))) {
-    told.push(`left as they are: ${kinds(left.filter((linear) => linear.why === why))}, because ${why}`);
+  for (const [why, linears] of groupedBy(chosen.linears, (linear) => (linear.why === undefined ? [] : [linear.why]))) {
+    told.push(`left as they are: ${kinds(linears)}, because ${why}`);
   }
-  const noted = new Map<string, LinearPlan[]>();
-  for (const linear of chosen.linears) {
-    if (linear.scheme === undefined) continue;
-    for (const note of format.notes(linear, linear.scheme)) noted.set(note, [...(noted.get(note) ?? []), linear]);
+  const quantized = chosen.linears.filter(({ scheme }) => scheme !== undefined);
+  for (const [note, linears] of groupedBy(quantized, (linear) => format.notes(linear, linear.scheme!))) {
+    // What holds for all of them needs no list of names.
+    told.push(linears.length === quantized.length ? note : `${kinds(linears)}: ${note}`);
   }
-  // What holds for all of them needs no list of names.
-  const all = chosen.linears.length - left.length;
-  return [...told, ...[...noted].map(([note, linears]) => (linears.length === all ? note : `${kinds(linears)}: ${note}`))];
+  return told;
+}
+
+/** Linears by what there is to say of each, in order of appearance. */
+function groupedBy(linears: readonly LinearPlan[], sayings: (linear: LinearPlan) => readonly string[]): Map<string, LinearPlan[]> {
+  const groups = new Map<string, LinearPlan[]>();
+  for (const linear of linears) for (const saying of sayings(linear)) groups.set(saying, [...(groups.get(saying) ?? []), linear]);
+  return groups;
 }
 
 /** Names linears of many layers at once: model.layers.*.mlp.down_proj (30). */
