@@ -29,7 +29,7 @@ export interface LayerRun extends LinearRun {
   /** By module name. */
   readonly plans: ReadonlyMap<string, LinearPlan>;
   readonly batches: number;
-  /** A spool for what a stage leaves, in which a batch takes at most `widths` values a token. */
+  /** A spool for what a stage leaves, in which a batch takes `width` values a token. */
   spool(stage: string, width: number): Spool;
   /** Called after each batch of a stage. */
   onBatch(stage: Stage, batch: number): void;
@@ -62,7 +62,7 @@ export async function quantizeLayer(run: LayerRun, stages: readonly Stage[], hid
     const left = await runStage(run, stage, weights, hessian, state, next);
     if (left !== state && state !== hidden) await state.close();
     state = left;
-    if (hessian !== undefined) await quantizeStage(run, stage, hessian, done);
+    await quantizeStage(run, stage, hessian, done);
   }
 }
 
@@ -98,6 +98,7 @@ async function runStage(
         // Read ahead while the engine computes.
         held = from.isInMemory(batch + 1);
         coming = from.take(batch + 1, allocate);
+        coming.catch(() => undefined);
       }
       const { inputs, outputs } = await watch.time("forward", () => graph.run(state));
       if (hessian !== undefined) outputs[stage.x!] = await watch.time("hessian", () => hessian.add(outputs[stage.x!]));
@@ -121,14 +122,18 @@ async function runStage(
   return onlyLooks ? from : into;
 }
 
-async function quantizeStage(run: LayerRun, stage: Stage, accumulator: HessianAccumulator, done: Map<string, Float32Array<ArrayBuffer>>): Promise<void> {
+/** @param accumulator absent where all linears of the stage stay as they are */
+async function quantizeStage(run: LayerRun, stage: Stage, accumulator: HessianAccumulator | undefined, done: Map<string, Float32Array<ArrayBuffer>>): Promise<void> {
   const { engine, settings, watch } = run;
-  const { sum, rows } = await watch.time("hessian", () => accumulator.finish());
-  // Linears of one stage have one scheme: readers fuse them.
-  const { scheme } = run.plans.get(stage.linears.find(({ name }) => run.plans.get(name)?.scheme !== undefined)!.name)!;
-  const prepared = await watch.time("factor", () =>
-    prepareHessianIn(engine, sum, rows, { order: settings.order, groupSize: scheme!.groupSize, damp: settings.damp }),
-  );
+  let prepared: PreparedHessian | HessianProblem | undefined;
+  if (accumulator !== undefined) {
+    const { sum, rows } = await watch.time("hessian", () => accumulator.finish());
+    // Linears of one stage have one scheme: readers fuse them.
+    const { scheme } = run.plans.get(stage.linears.find(({ name }) => run.plans.get(name)?.scheme !== undefined)!.name)!;
+    prepared = await watch.time("factor", () =>
+      prepareHessianIn(engine, sum, rows, { order: settings.order, groupSize: scheme!.groupSize, damp: settings.damp }),
+    );
+  }
   for (const { name } of stage.linears) {
     run.signal?.throwIfAborted();
     const dequantized = await quantizeAndWrite(run, run.plans.get(name)!, prepared);

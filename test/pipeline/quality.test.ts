@@ -65,6 +65,17 @@ it("is read by the npm package safetensors, an independent reader", async () => 
 });
 
 describe.skipIf(!existsSync(STORIES) || !existsSync(STORIES_TEXT))("stories260K (needs ../shared)", () => {
+  it("keeps what no group size fits, and reports it with the reason", async () => {
+    const output = join(root, "stories");
+    const { linears, notices } = await quantize({ source: STORIES, output, samples: 8, sequenceLength: 128 });
+    expect(linears).toHaveLength(35);
+    const kept = linears.filter(({ quantized }) => quantized === undefined);
+    expect(new Set(kept.map(({ name }) => name.replace(/^.*\./, "")))).toEqual(new Set(["gate_proj", "up_proj", "down_proj"]));
+    expect(kept.find(({ name }) => name.endsWith("down_proj"))!.note).toBe("its 172 input channels are not a multiple of the group size 64");
+    expect(notices).toContain("left as they are: model.layers.*.mlp.down_proj (5), because its 172 input channels are not a multiple of the group size 64");
+    expect((await evaluate({ model: output, against: STORIES, text: HELD_OUT })).against!.klDivergence).toBeLessThan(0.2);
+  });
+
   it("has the perplexity that transformers 5.24 finds on the same 40 stories", async () => {
     const stories = readFileSync(STORIES_TEXT, "utf8").split("<|endoftext|>").map((story) => story.trim()).filter((story) => story.length > 200).slice(0, 40);
     const text = join(root, "stories.jsonl");
