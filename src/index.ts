@@ -21,7 +21,8 @@ export { VERSION } from "./version.js";
 export type { EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report };
 export type { LinearReport, PartSeconds } from "./report/report.js";
 export type { Bits, Order } from "./quantize/scheme.js";
-export type { GroupSize, Method } from "./pipeline/options.js";
+export type { GroupSize } from "./pipeline/options.js";
+export type { Method } from "./quantize/slab.js";
 export type { LinearPlan } from "./formats/format.js";
 
 export interface QuantizeOptions extends QuantizeSettings {
@@ -51,12 +52,12 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   const source = await openFolder(path);
   try {
     // Refuses what cannot work before the output folder is touched.
-    await prepareRun(source, settings);
+    const prepared = await prepareRun(source, settings);
     const sink = await openFolderSink(output);
     try {
       if ((await realpath(path)) === (await realpath(output))) throw new InputError(`${output} is the source itself; choose another output folder`);
       return await runQuantize({
-        source, sink, settings,
+        source, sink, prepared,
         engine: () => createOnnxEngine(threads === undefined ? {} : { threads }),
         calibration: () => readDocuments(calibration),
         freeSpace: () => freeSpace(output),

@@ -1,8 +1,9 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
 import { FORMATS } from "../formats/formats.js";
 import { planQuantize, quantize, type LinearReport, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
-import { GROUP_SIZES, METHODS } from "../pipeline/options.js";
+import { GROUP_SIZES } from "../pipeline/options.js";
 import { BITS, ORDERS } from "../quantize/scheme.js";
+import { METHODS } from "../quantize/slab.js";
 import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
 import { formatBytes, formatCount, formatSeconds, parseBytes } from "./units.js";

@@ -132,7 +132,7 @@ async function finalStates(pass: Pass, { checkpoint, decoder, load }: Model, onL
 async function* statesOf({ batches, signal }: Pass, spool: Spool): AsyncGenerator<Activations> {
   for (const i of batches.keys()) {
     signal?.throwIfAborted();
-    yield (await spool.take(i, (length) => new Float32Array(length)))["h"];
+    yield (await spool.take(i))["h"];
   }
 }
 
@@ -156,7 +156,7 @@ async function predict(pass: Pass, model: readonly [Model, Spool], reference: re
       const logits: Float32Array<ArrayBuffer>[] = [];
       for (const [side, [{ decoder }, spool]] of sides.entries()) {
         const wasHeld = spool.isInMemory(i);
-        const { h } = await spool.take(i, (length) => new Float32Array(length));
+        const { h } = await spool.take(i);
         const ran = await graphs[side].run({ x: h });
         spool.restore(i, { h: ran.inputs["x"] }, wasHeld).forEach((activations) => engine.recycle(activations));
         const { data } = ran.outputs["logits"];

@@ -56,13 +56,19 @@ export async function quantizeLayer(run: LayerRun, stages: readonly Stage[], hid
         return quantized ?? run.checkpoint.readFloat32(tensor);
       }),
     );
-    const quantizing = stage.linears.filter(({ name }) => run.plans.get(name)?.scheme !== undefined);
-    const hessian = quantizing.length === 0 ? undefined : await run.engine.hessian(quantizing[0].inFeatures);
+    // Linears of one stage have one input and one scheme: readers fuse them.
+    const quantizing = stage.linears.map(({ name }) => run.plans.get(name)!).find(({ scheme }) => scheme !== undefined);
+    const hessian = quantizing === undefined ? undefined : await run.engine.hessian(quantizing.inFeatures);
     const next = last ? into! : run.spool(stage.name, stateWidth(stage));
     const left = await runStage(run, stage, weights, hessian, state, next);
     if (left !== state && state !== hidden) await state.close();
     state = left;
-    await quantizeStage(run, stage, hessian, done);
+    const prepared = hessian === undefined ? undefined : await prepare(run, hessian, quantizing!.scheme!.groupSize);
+    for (const { name } of stage.linears) {
+      run.signal?.throwIfAborted();
+      const dequantized = await quantizeAndWrite(run, run.plans.get(name)!, prepared);
+      if (dequantized !== undefined) done.set(`${name}.weight`, dequantized);
+    }
   }
 }
 
@@ -81,7 +87,6 @@ async function runStage(
   into: Spool,
 ): Promise<Spool> {
   const { engine, watch } = run;
-  const allocate = (length: number): Float32Array<ArrayBuffer> => new Float32Array(length);
   const recycle = (all: readonly Activations[]): void => all.forEach((activations) => engine.recycle(activations));
   // A stage that only looks (a norm) leaves its inputs where they lie.
   const onlyLooks = stage.carry.every((name) => stage.graph.inputs.some((input) => input.name === name)) && stage.carry.length === stage.graph.inputs.length;
@@ -89,7 +94,7 @@ async function runStage(
   try {
     let putting = Promise.resolve();
     let held = from.isInMemory(0);
-    let coming = from.take(0, allocate);
+    let coming = from.take(0);
     for (let batch = 0; batch < run.batches; batch += 1) {
       run.signal?.throwIfAborted();
       const state = await watch.time("read", () => coming);
@@ -97,7 +102,7 @@ async function runStage(
       if (batch + 1 < run.batches) {
         // Read ahead while the engine computes.
         held = from.isInMemory(batch + 1);
-        coming = from.take(batch + 1, allocate);
+        coming = from.take(batch + 1);
         coming.catch(() => undefined);
       }
       const { inputs, outputs } = await watch.time("forward", () => graph.run(state));
@@ -122,29 +127,15 @@ async function runStage(
   return onlyLooks ? from : into;
 }
 
-/** @param accumulator absent where all linears of the stage stay as they are */
-async function quantizeStage(run: LayerRun, stage: Stage, accumulator: HessianAccumulator | undefined, done: Map<string, Float32Array<ArrayBuffer>>): Promise<void> {
-  const { engine, settings, watch } = run;
-  let prepared: PreparedHessian | HessianProblem | undefined;
-  if (accumulator !== undefined) {
-    const { sum, rows } = await watch.time("hessian", () => accumulator.finish());
-    // Linears of one stage have one scheme: readers fuse them.
-    const { scheme } = run.plans.get(stage.linears.find(({ name }) => run.plans.get(name)?.scheme !== undefined)!.name)!;
-    prepared = await watch.time("factor", () =>
-      prepareHessianIn(engine, sum, rows, { order: settings.order, groupSize: scheme!.groupSize, damp: settings.damp }),
-    );
-  }
-  for (const { name } of stage.linears) {
-    run.signal?.throwIfAborted();
-    const dequantized = await quantizeAndWrite(run, run.plans.get(name)!, prepared);
-    if (dequantized !== undefined) done.set(`${name}.weight`, dequantized);
-  }
+async function prepare({ engine, settings, watch }: LayerRun, accumulator: HessianAccumulator, groupSize: number): Promise<PreparedHessian | HessianProblem> {
+  const { sum, rows } = await watch.time("hessian", () => accumulator.finish());
+  return watch.time("factor", () => prepareHessianIn(engine, sum, rows, { order: settings.order, groupSize, damp: settings.damp }));
 }
 
 /**
  * Quantizes one linear as planned, packs and writes it; with a Hessian that cannot be used, rounds it to nearest and says so.
  * Returns what a reader will make of it, or undefined if it stays as it is: then its own tensor is still to be copied.
- * @param prepared absent for `rtn`
+ * @param prepared absent for `rtn`, and where the whole stage stays as it is
  */
 export async function quantizeAndWrite(
   run: LinearRun,

@@ -1,8 +1,6 @@
 import { InputError } from "../errors.js";
+import { METHODS, type Method } from "../quantize/slab.js";
 import { BITS, ORDERS, type Bits, type Order } from "../quantize/scheme.js";
-
-export const METHODS = ["gptq", "rtn"] as const;
-export type Method = (typeof METHODS)[number];
 
 /** −1: one scale a row. */
 export const GROUP_SIZES = [-1, 32, 64, 128] as const;

@@ -16,9 +16,9 @@ import { carriedFiles } from "./carried-files.js";
 import type { QuantizeEvent } from "./events.js";
 import type { JournalEntry, RunIdentity } from "./journal.js";
 import { quantizeAndWrite, quantizeLayer, type LayerRun, type LinearRun } from "./layer.js";
-import type { QuantizeSettings, ResolvedSettings } from "./options.js";
+import type { ResolvedSettings } from "./options.js";
 import { formatRun } from "./plan.js";
-import { prepareRun, sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
+import { sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
 import { Progress } from "./progress.js";
 import { ShardWriter } from "./shard-writer.js";
 import type { ScratchFile, Sink } from "./sink.js";
@@ -37,7 +37,8 @@ export interface QuantizeJob {
   readonly sink: Sink;
   /** Called once the options and the source are known to be good. */
   readonly engine: () => Promise<Engine>;
-  readonly settings: QuantizeSettings;
+  /** Made of the source by `prepareRun`, before the sink is opened. */
+  readonly prepared: PreparedRun;
   /** Calibration text and where it came from; not asked for by `rtn`. */
   readonly calibration: () => Promise<{ readonly documents: readonly string[]; readonly origin: string }>;
   /** Throw away what another run left in the output. */
@@ -53,10 +54,9 @@ export interface QuantizeJob {
  * Throws `InputError` for what a person can mend, and the signal's reason when aborted; what was finished by then is kept.
  */
 export async function runQuantize(job: QuantizeJob): Promise<Report> {
-  const { source, sink, signal } = job;
+  const { source, sink, signal, prepared } = job;
   const emit = job.onEvent ?? (() => undefined);
   const watch = new Stopwatch();
-  const prepared = await prepareRun(source, job.settings);
   const { checkpoint, decoder, settings, plan, shards } = prepared;
   emit({
     type: "plan", source: source.label, output: sink.label, method: settings.method, format: settings.format, bits: settings.bits, groupSize: plan.groupSize,

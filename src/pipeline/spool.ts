@@ -77,8 +77,8 @@ export class Spool {
     this.shapes.set(batch, shapes);
   }
 
-  /** Hands a batch over; `allocate` gives memory for what must be read from the file. */
-  async take(batch: number, allocate: (length: number) => Float32Array<ArrayBuffer>): Promise<BatchState> {
+  /** Hands a batch over. */
+  async take(batch: number): Promise<BatchState> {
     const held = this.inMemory.get(batch);
     if (held !== undefined) {
       this.inMemory.delete(batch);
@@ -91,7 +91,7 @@ export class Spool {
     const state: BatchState = {};
     let offset = batch * this.stride;
     for (const [name, shape] of shapes) {
-      const data = allocate(shape.batch * shape.tokens * shape.width);
+      const data = new Float32Array(shape.batch * shape.tokens * shape.width);
       await file.read(offset, bytesView(data));
       offset += data.byteLength;
       state[name] = { ...shape, data };

@@ -7,7 +7,7 @@ import type { RoundedRows } from "./rounded.js";
 import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
 
-export const METHODS = ["rtn", "gptq"] as const;
+export const METHODS = ["gptq", "rtn"] as const;
 export type Method = (typeof METHODS)[number];
 
 /** Some rows of a linear and how to quantize them: all that a thread needs. */

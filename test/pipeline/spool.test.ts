@@ -8,7 +8,6 @@ import { openSpillFile } from "#src/pipeline/spill-file.js";
 const activations = (tokens: number, width: number, seed: number): Activations => ({
   batch: 1, tokens, width, data: Float32Array.from({ length: tokens * width }, (_, i) => Math.sin(seed + i)),
 });
-const allocate = (length: number): Float32Array<ArrayBuffer> => new Float32Array(length);
 
 it("gives back every batch as it was put, whatever fits in memory", async () => {
   await fc.assert(
@@ -18,7 +17,7 @@ it("gives back every batch as it was put, whatever fits in memory", async () => 
       const batches = tokens.map((count, i) => ({ h: activations(count, 3, i), m: activations(count, 5, -i) }));
       for (const [i, batch] of batches.entries()) await spool.put(i, { h: { ...batch.h, data: batch.h.data.slice() }, m: { ...batch.m, data: batch.m.data.slice() } });
       expect(budget.peak).toBeLessThanOrEqual(limit);
-      for (const [i, batch] of batches.entries()) expect(await spool.take(i, allocate)).toEqual(batch);
+      for (const [i, batch] of batches.entries()) expect(await spool.take(i)).toEqual(batch);
       await spool.close();
     }),
     { numRuns: 40 },
@@ -29,7 +28,7 @@ it("opens no file while memory lasts, unless it must endure", async () => {
   const none = (): Promise<ScratchFile> => Promise.reject(new Error("a file was asked for"));
   const spool = new Spool(new MemoryBudget(1000), 100, none);
   await spool.put(0, { h: activations(4, 4, 1) });
-  expect((await spool.take(0, allocate))["h"].data).toHaveLength(16);
+  expect((await spool.take(0))["h"].data).toHaveLength(16);
   await expect(new Spool(new MemoryBudget(1000), 100, none, true).put(0, { h: activations(4, 4, 1) })).rejects.toThrow("a file was asked for");
 });
 
@@ -38,7 +37,7 @@ it("frees the memory of what is taken", async () => {
   const spool = new Spool(budget, 64, openSpillFile);
   expect(await spool.put(0, { h: activations(4, 4, 1) })).toEqual([]);
   expect(await spool.put(1, { h: activations(4, 4, 2) })).toHaveLength(1);
-  await spool.take(0, allocate);
+  await spool.take(0);
   expect(spool.isInMemory(0)).toBe(false);
   expect(await spool.put(2, { h: activations(4, 4, 3) })).toEqual([]);
   await spool.close();
