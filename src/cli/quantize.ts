@@ -21,6 +21,9 @@ export function builder(yargs: Argv) {
     .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
     .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
     .option("order", { choices: ORDERS, default: "group-aware" as const, describe: "order in which GPTQ visits channels; act is desc_act" })
+    .option("quality", { choices: ["fast", "balanced", "best"] as const, default: "balanced" as const, describe: "fast: one forward pass; balanced, best: two" })
+    .option("refine", { type: "number", describe: "most sweeps of coordinate descent after GPTQ [default: as --quality says]" })
+    .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs the second forward pass [default: as --quality says]" })
     .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })
     .option("damp", { type: "number", default: 0.01, describe: "damping of the Hessian, as a share of its mean diagonal" })
     .option("calibration", { type: "string", default: "builtin", describe: "a text, a JSONL file or a folder of them; builtin: the text that comes with Shardsmith" })
@@ -40,9 +43,11 @@ type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder
 export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   const settings = {
     source: args.source,
-    method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, search: args.search, damp: args.damp,
+    method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, quality: args.quality, search: args.search, damp: args.damp,
     samples: args.samples, seed: args.seed,
     maxShardSize: parseBytes(args.maxShardSize, "max-shard-size"), memory: parseBytes(args.memory, "memory"),
+    ...(args.refine !== undefined && { refine: args.refine }),
+    ...(args.retarget !== undefined && { retarget: args.retarget }),
     ...(args.groupSize !== undefined && { groupSize: args.groupSize }),
     ...(args.sequenceLength !== undefined && { sequenceLength: args.sequenceLength }),
   };

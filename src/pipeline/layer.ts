@@ -152,7 +152,7 @@ export async function quantizeAndWrite(
   const method = hessian === undefined ? "rtn" : "gptq";
   const weight = await watch.time("read", () => run.checkpoint.readFloat32(`${name}.weight`));
   const { linear, dequantized, stats } = await watch.time("sweep", () =>
-    quantizeLinear(run.engine, { rows: outFeatures, cols: inFeatures, data: weight }, { name, scheme, method, search: settings.search, ...(hessian && { hessian }) }),
+    quantizeLinear(run.engine, { rows: outFeatures, cols: inFeatures, data: weight }, { name, scheme, method, recipe: settings, ...(hessian && { hessian }) }),
   );
   const tensors = await watch.time("pack", () => run.format.pack(name, linear));
   await watch.time("write", async () => {

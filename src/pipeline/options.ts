@@ -6,6 +6,16 @@ import { BITS, ORDERS, type Bits, type Order } from "../quantize/scheme.js";
 export const GROUP_SIZES = [-1, 32, 64, 128] as const;
 export type GroupSize = (typeof GROUP_SIZES)[number];
 
+/** What each quality is made of. */
+export const QUALITIES = {
+  /** One forward pass. */
+  fast: { search: true, refine: 4, retarget: false },
+  /** A second forward pass, of the original model beside the quantized one. */
+  balanced: { search: true, refine: 2, retarget: true },
+  best: { search: true, refine: 16, retarget: true },
+} as const;
+export type Quality = keyof typeof QUALITIES;
+
 /** How to quantize. Every field has a default that suits most models. */
 export interface QuantizeSettings {
   /** `gptq` needs calibration text and an architecture that Shardsmith knows; `rtn` (round to nearest) needs neither. Default `gptq`. */
@@ -20,8 +30,14 @@ export interface QuantizeSettings {
   readonly symmetric?: boolean;
   /** Order in which GPTQ visits channels. Default `group-aware`. */
   readonly order?: Order;
+  /** How much work goes into the codes, for `gptq`: sets `search`, `refine` and `retarget` unless they are given. Default `balanced`. */
+  readonly quality?: Quality;
   /** Choose scales by the error they leave, weighted by the Hessian's diagonal, instead of from the largest weight. Default true. */
   readonly search?: boolean;
+  /** Most sweeps of coordinate descent over the codes after GPTQ, with scales refitted in between; 0: none. Default: as `quality` says. */
+  readonly refine?: number;
+  /** Aim each linear at what the original model computes there, not at what the half-quantized one does. Default: as `quality` says. */
+  readonly retarget?: boolean;
   /** Share of the Hessian's mean diagonal that is added to its diagonal. Default 0.01. */
   readonly damp?: number;
   /** Calibration sequences. Default 128, or as many as the text gives. */
@@ -45,6 +61,8 @@ export interface ResolvedSettings {
   readonly symmetric: boolean;
   readonly order: Order;
   readonly search: boolean;
+  readonly refine: number;
+  readonly retarget: boolean;
   readonly damp: number;
   readonly samples: number;
   readonly sequenceLength: number | undefined;
@@ -55,15 +73,22 @@ export interface ResolvedSettings {
 
 /** Fills in defaults and checks every field; throws `InputError` naming the option and what it may be. */
 export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
+  const quality = settings.quality ?? "balanced";
+  oneOf("quality", quality, Object.keys(QUALITIES));
+  const method = settings.method ?? "gptq";
+  const parts = QUALITIES[quality];
   const resolved: ResolvedSettings = {
-    method: settings.method ?? "gptq",
+    method,
     bits: settings.bits ?? 4,
     groupSize: settings.groupSize,
     format: settings.format ?? "gptq",
     symmetric: settings.symmetric ?? true,
     // Rounding goes by no order, and readers are to know of none.
-    order: settings.method === "rtn" ? "natural" : (settings.order ?? "group-aware"),
-    search: settings.search ?? true,
+    order: method === "rtn" ? "natural" : (settings.order ?? "group-aware"),
+    search: settings.search ?? parts.search,
+    // Rounding to nearest is one step, and knows no activations.
+    refine: method === "rtn" ? 0 : (settings.refine ?? parts.refine),
+    retarget: method === "rtn" ? false : (settings.retarget ?? parts.retarget),
     damp: settings.damp ?? 0.01,
     samples: settings.samples ?? 128,
     sequenceLength: settings.sequenceLength,
@@ -78,6 +103,7 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
   whole("samples", resolved.samples, 1);
   if (resolved.sequenceLength !== undefined) whole("sequence length", resolved.sequenceLength, 2);
   whole("seed", resolved.seed, 0);
+  whole("refine", resolved.refine, 0);
   whole("max shard size", resolved.maxShardSize, 1);
   whole("memory", resolved.memory, 0);
   if (!(resolved.damp > 0 && resolved.damp <= 1)) throw new InputError(`damp is ${String(resolved.damp)}; it must lie above 0 and be at most 1`);

@@ -11,12 +11,12 @@ export const REPORT_FILE = "shardsmith.json";
 
 /** See `RunIdentity`. */
 export async function identityOf({ checkpoint, settings, plan }: PreparedRun, engine: string, calibration: CalibrationSet | undefined): Promise<RunIdentity> {
-  const { method, bits, format, symmetric, order, search, damp, seed, maxShardSize } = settings;
+  const { method, bits, format, symmetric, order, search, refine, retarget, damp, seed, maxShardSize } = settings;
   const prints = await checkpoint.fingerprints();
   return {
     shardsmith: VERSION,
     method, bits, "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
-    ...(calibration && { order, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
+    ...(calibration && { order, refine, retarget, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     engine,
     ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),
     "source config.json": JSON.stringify(checkpoint.config),

@@ -7,7 +7,8 @@ import { groupOfChannel } from "./order.js";
 import type { QuantizedLinear } from "./quantized-linear.js";
 import { emptyRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
-import type { Method, Slab, SlabArgs } from "./slab.js";
+import type { CrossCorrelation } from "./retarget.js";
+import type { Method, Recipe, Slab, SlabArgs } from "./slab.js";
 
 /** Fewer rows than this are not worth another thread. */
 const LEAST_ROWS = 64;
@@ -21,8 +22,9 @@ export interface LinearOptions {
   readonly method: Method;
   /** `gptq` needs it. Its group size must be the scheme's. */
   readonly hessian?: PreparedHessian;
-  /** Search for each group's best scale; on unless switched off. */
-  readonly search?: boolean;
+  /** Only with a Hessian: what the weight is retargeted by. */
+  readonly cross?: CrossCorrelation;
+  readonly recipe: Recipe;
 }
 
 export interface LinearResult {
@@ -56,7 +58,7 @@ export function prepareHessianIn(
  * Throws `InputError` for a weight that holds NaN or infinity.
  */
 export async function quantizeLinear(engine: Threads, weight: Matrix, options: LinearOptions): Promise<LinearResult> {
-  const { name, scheme, method, hessian, search = true } = options;
+  const { name, scheme, method, hessian, cross, recipe } = options;
   const { rows, cols } = weight;
   const bad = findNonFinite(weight.data);
   if (bad >= 0) throw new InputError(`${name}: the weight at row ${Math.floor(bad / cols)}, column ${bad % cols} is ${weight.data[bad]}`);
@@ -64,7 +66,7 @@ export async function quantizeLinear(engine: Threads, weight: Matrix, options: L
   const slabs = await Promise.all(
     splitRows(rows, engine.parallelism).map(([from, to]) => {
       const part = weight.data.slice(from * cols, to * cols);
-      const args: SlabArgs = { method, weight: part, rows: to - from, inFeatures: cols, scheme, search, ...(hessian && { hessian }) };
+      const args: SlabArgs = { method, weight: part, rows: to - from, inFeatures: cols, scheme, recipe, ...(hessian && { hessian }), ...(cross && { cross }) };
       return engine.call<Slab>(new URL("./slab.js", import.meta.url).href, "quantizeSlab", [args], [part.buffer]);
     }),
   );

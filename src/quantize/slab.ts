@@ -3,12 +3,21 @@ import { transferring } from "../engine/transferring.js";
 import { outputEnergy } from "./energy.js";
 import { gptq } from "./gptq.js";
 import type { PreparedHessian } from "./hessian.js";
+import type { CrossCorrelation } from "./retarget.js";
 import type { RoundedRows } from "./rounded.js";
 import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
 
 export const METHODS = ["gptq", "rtn"] as const;
 export type Method = (typeof METHODS)[number];
+
+/** What a method does beside its own steps. */
+export interface Recipe {
+  /** Scale search (`GridChooser`) rather than the grid that spans each group. */
+  readonly search: boolean;
+  /** Most sweeps of coordinate descent after GPTQ, with scales refitted between them; 0: none. */
+  readonly refine: number;
+}
 
 /** Some rows of a linear and how to quantize them: all that a thread needs. */
 export interface SlabArgs {
@@ -18,10 +27,11 @@ export interface SlabArgs {
   readonly rows: number;
   readonly inFeatures: number;
   readonly scheme: QuantScheme;
-  /** Scale search (`GridChooser`) rather than the grid that spans each group. */
-  readonly search: boolean;
+  readonly recipe: Recipe;
   /** `gptq` needs it; `rtn` weights its scale search by it. Both measure their error in it. */
   readonly hessian?: PreparedHessian;
+  /** How the original model's inputs differ from those in the Hessian: the weight is retargeted before it is quantized. */
+  readonly cross?: CrossCorrelation;
 }
 
 export interface Slab extends RoundedRows {
@@ -42,7 +52,7 @@ export async function quantizeSlab(la: LinearAlgebra, args: SlabArgs) {
   return transferring(slab, [slab.codes.buffer, slab.scales.buffer, slab.zeros.buffer, slab.dequantized.buffer]);
 }
 
-async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, search, hessian }: SlabArgs): Promise<Slab> {
+async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, recipe: { search }, hessian }: SlabArgs): Promise<Slab> {
   const began = performance.now();
   const rounded = await round();
   const difference = weight.map((w, i) => w - rounded.dequantized[i]);
