@@ -19,6 +19,8 @@ export interface Engine {
   prepare(graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<PreparedGraph>;
   /** A new, zero accumulator of XᵀX for X [.., n]. */
   hessian(n: number): Promise<HessianAccumulator>;
+  /** The same for the inputs that two models see, X and the original's X⁰ [.., n]: of XᵀX and of (X⁰ − X)ᵀX, made in one go. */
+  crossHessian(n: number): Promise<CrossHessianAccumulator>;
   /**
    * Runs `exportName` of the module at `moduleUrl` in one of the engine's threads, as
    * `fn(linearAlgebra, ...args)`. Up to `parallelism` calls run side by side; the rest wait.
@@ -49,6 +51,13 @@ export interface HessianAccumulator {
   add(x: Activations): Promise<Activations>;
   /** The whole symmetric sum, [n, n] float32, and the number of rows that went into it. Frees the accumulator. */
   finish(): Promise<{ readonly sum: Float32Array<ArrayBuffer>; readonly rows: number }>;
+}
+
+export interface CrossHessianAccumulator {
+  /** H += XᵀX and C += (X⁰ − X)ᵀX over all rows of x and original [batch·tokens, n], which belong to the same tokens; both come back. */
+  add(x: Activations, original: Activations): Promise<readonly [x: Activations, original: Activations]>;
+  /** H, symmetric, and C, which is not: [n, n] float32 each; and the number of rows that went into them. Frees the accumulator. */
+  finish(): Promise<{ readonly sum: Float32Array<ArrayBuffer>; readonly cross: Float32Array<ArrayBuffer>; readonly rows: number }>;
 }
 
 /**

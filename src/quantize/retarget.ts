@@ -1,7 +1,55 @@
+import type { LinearAlgebra } from "../engine/engine.js";
+import type { PreparedHessian } from "./hessian.js";
+import { transposed, untranspose } from "./transpose.js";
+
 /**
  * How the inputs of a linear differ between the original model (X) and the quantized one (X̃): C = (X − X̃)ᵀX̃ / tokens [n, n],
  * channels as they lie, in shared memory.
  */
 export interface CrossCorrelation {
   readonly matrix: Float32Array;
+}
+
+/** Rows of C and of the factor that are copied at a time: they lie in shared memory, which engines refuse. */
+const PANEL = 256;
+
+/**
+ * The weight that does on the quantized model's inputs what `weight` does on the original's, as nearly as can be: up to a constant,
+ * ‖X·Wᵀ − X̃·Ŵᵀ‖² is ‖X̃·(W* − Ŵ)ᵀ‖² with W* = W + W·C·(H + λI)⁻¹ (Qronos, arXiv 2505.11695; GPTAQ, arXiv 2504.02692).
+ * The damping λ is the Hessian's. Columns of dead inputs stay as they are.
+ * @param weight [rows, n]; any rows of a matrix
+ * @returns W* [rows, n]
+ */
+export async function retargeted(
+  la: LinearAlgebra, weight: Float32Array, rows: number, { n, factor, permutation }: PreparedHessian, { matrix }: CrossCorrelation,
+): Promise<Float32Array<ArrayBuffer>> {
+  const natural = Int32Array.from({ length: n }, (_, i) => i);
+  const columns = transposed(weight, rows, natural);
+  const product = new Float32Array(rows * n);
+  for (let start = 0; start < n; start += PANEL) {
+    const end = Math.min(start + PANEL, n);
+    await la.gemm({ m: rows, n, k: end - start, a: columns.subarray(start * rows, end * rows), b: matrix.slice(start * n, end * n), c: product, transA: true, beta: 1 });
+  }
+
+  // Rᵀ·R of the product's columns, in the factor's order: each panel of R is read once, and only what is not zero.
+  const b = transposed(product, rows, permutation);
+  const solved = new Float32Array(rows * n);
+  const through = new Float32Array(Math.min(PANEL, n) * rows);
+  for (let start = 0; start < n; start += PANEL) {
+    const end = Math.min(start + PANEL, n);
+    const panel = rightOf(factor, n, start, end);
+    const part = through.subarray(0, (end - start) * rows);
+    await la.gemm({ m: end - start, n: rows, k: n - start, a: panel, b: b.subarray(start * rows), c: part });
+    await la.gemm({ m: n - start, n: rows, k: end - start, a: panel, b: part, c: solved.subarray(start * rows), transA: true, beta: 1 });
+  }
+  untranspose(solved, product, rows, permutation);
+  return product.map((correction, i) => weight[i] + correction);
+}
+
+/** Rows start … end of a matrix [n, n] from column `start` on. */
+function rightOf(matrix: Float32Array, n: number, start: number, end: number): Float32Array<ArrayBuffer> {
+  const width = n - start;
+  const part = new Float32Array((end - start) * width);
+  for (let i = start; i < end; i++) part.set(matrix.subarray(i * n + start, (i + 1) * n), (i - start) * width);
+  return part;
 }

@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import type { Activations, Engine, HessianAccumulator, PreparedGraph } from "../engine.js";
+import type { Activations, CrossHessianAccumulator, Engine, HessianAccumulator, PreparedGraph } from "../engine.js";
 import type { Graph } from "../graph.js";
 import { Buffers } from "./buffers.js";
 import type { GraphRun, NamedActivations } from "./graphs.js";
@@ -37,8 +37,14 @@ export async function createOnnxEngine({ threads = availableParallelism() }: Onn
 
     async hessian(n) {
       const id = nextId++;
-      await worker.request("hessian", [id, n]);
+      await worker.request("hessian", [id, n, false]);
       return hessianAccumulator(worker, n, id);
+    },
+
+    async crossHessian(n) {
+      const id = nextId++;
+      await worker.request("hessian", [id, n, true]);
+      return crossHessianAccumulator(worker, n, id);
     },
 
     call: (moduleUrl, exportName, args, transfer) => pool.call(moduleUrl, exportName, args, transfer),
@@ -67,7 +73,21 @@ function preparedGraph(worker: Thread, buffers: Buffers, graph: Graph, id: numbe
 
 function hessianAccumulator(worker: Thread, n: number, id: number): HessianAccumulator {
   return {
-    add: async (x) => worker.request<Activations>("add", [id, checked("x", n, x)], [x.data.buffer]),
+    async add(x) {
+      const [back] = await worker.request<Activations[]>("add", [id, [checked("x", n, x)]], [x.data.buffer]);
+      return back;
+    },
+    finish: () => worker.request("finish", [id]),
+  };
+}
+
+function crossHessianAccumulator(worker: Thread, n: number, id: number): CrossHessianAccumulator {
+  return {
+    async add(x, original) {
+      const given = [checked("x", n, x), checked("original", n, original)];
+      if (x.data.length !== original.data.length) throw new Error(`The inputs x and original have ${x.data.length} and ${original.data.length} values; they must be of the same tokens.`);
+      return worker.request<[Activations, Activations]>("add", [id, given], given.map(({ data }) => data.buffer));
+    },
     finish: () => worker.request("finish", [id]),
   };
 }

@@ -14,42 +14,54 @@ interface Accumulator {
   /** The tiles as the session's inputs, and as its outputs: the same memory, so that it adds in place. */
   readonly before: Readonly<Record<string, Tensor>>;
   readonly after: Readonly<Record<string, Tensor>>;
+  /** (X⁰ − X)ᵀX, if it is gathered too. */
+  readonly cross: Float32Array<ArrayBuffer> | undefined;
   rows: number;
 }
 
 /** The Hessians of one worker, by the number under which they were made. */
 export class Hessians {
-  readonly #sessions = new Map<number, Promise<Session>>();
+  readonly #sessions = new Map<string, Promise<Session>>();
   readonly #accumulators = new Map<number, Accumulator>();
 
   constructor(private readonly threads: number) {}
 
-  async create(id: number, n: number): Promise<void> {
+  /** Makes a zero accumulator; `withCross`: of two inputs, X and X⁰. */
+  async create(id: number, n: number, withCross: boolean): Promise<void> {
     const { Tensor } = await loadRuntime();
     const tiles = tilesOf(n, this.threads);
-    const session = this.#sessions.get(n) ?? compile(hessianModel(n, tiles), this.threads);
-    this.#sessions.set(n, session);
+    const key = `${String(n)} ${String(withCross)}`;
+    const session = this.#sessions.get(key) ?? compile(hessianModel(n, tiles, withCross), this.threads);
+    this.#sessions.set(key, session);
     await session;
     const sum = new Float32Array(n * n);
+    const cross = withCross ? new Float32Array(n * n) : undefined;
     const tensors = tiles.map(({ rows, cols, offset }) => new Tensor("float32", sum.subarray(offset, offset + rows * cols), [rows, cols]));
-    const named = (prefix: string) => Object.fromEntries(tensors.map((tensor, i) => [`${prefix}${i}`, tensor]));
-    this.#accumulators.set(id, { n, session, tiles, sum, before: named("before"), after: named("after"), rows: 0 });
+    const crossTensor = cross && new Tensor("float32", cross, [n, n]);
+    const named = (prefix: string) => ({
+      ...Object.fromEntries(tensors.map((tensor, i) => [`${prefix}${i}`, tensor])),
+      ...(crossTensor && { [`${prefix}Cross`]: crossTensor }),
+    });
+    this.#accumulators.set(id, { n, session, tiles, sum, cross, before: named("before"), after: named("after"), rows: 0 });
   }
 
-  async add(id: number, x: Activations): Promise<Transferring<Activations>> {
+  /** Adds X, or X and X⁰. */
+  async add(id: number, given: readonly Activations[]): Promise<Transferring<readonly Activations[]>> {
     const { Tensor } = await loadRuntime();
     const accumulator = this.#get(id);
-    const rows = x.batch * x.tokens;
-    await (await accumulator.session).run({ x: new Tensor("float32", x.data, [rows, x.width]), ...accumulator.before }, accumulator.after);
+    const [first] = given;
+    const rows = first.batch * first.tokens;
+    const [x, original] = given.map(({ data, width }) => new Tensor("float32", data, [rows, width]));
+    await (await accumulator.session).run({ x, ...(given.length > 1 && { original }), ...accumulator.before }, accumulator.after);
     accumulator.rows += rows;
-    return transferring(x, [x.data.buffer]);
+    return transferring(given, given.map(({ data }) => data.buffer));
   }
 
-  finish(id: number): Transferring<{ readonly sum: Float32Array<ArrayBuffer>; readonly rows: number }> {
-    const { n, tiles, sum, rows } = this.#get(id);
+  finish(id: number): Transferring<{ readonly sum: Float32Array<ArrayBuffer>; readonly cross?: Float32Array<ArrayBuffer>; readonly rows: number }> {
+    const { n, tiles, sum, cross, rows } = this.#get(id);
     this.#accumulators.delete(id);
     spreadTiles(sum, n, tiles);
-    return transferring({ sum, rows }, [sum.buffer]);
+    return cross === undefined ? transferring({ sum, rows }, [sum.buffer]) : transferring({ sum, cross, rows }, [sum.buffer, cross.buffer]);
   }
 
   #get(id: number): Accumulator {
@@ -62,20 +74,32 @@ export class Hessians {
 /**
  * after = before + XᵀX, tile by tile, on and above the diagonal only. Cutting X into columns first costs a copy, but nothing beside
  * transposing it; and square tiles lose less on the diagonal than long ones.
+ * With X⁰, afterCross = beforeCross + (X⁰ − X)ᵀX too: the difference first, since the products of the two are all but equal.
  */
-function hessianModel(n: number, tiles: readonly Tile[]): OnnxModel {
+function hessianModel(n: number, tiles: readonly Tile[], withCross: boolean): OnnxModel {
   const type = "float32";
   const diagonal = tiles.filter(({ row, col }) => row === col);
   const column = (start: number) => `x${start}`;
+  const ifCross = <V>(...values: V[]): V[] => (withCross ? values : []);
   return {
-    inputs: [{ name: "x", type, shape: ["rows", n] }, ...tiles.map(({ rows, cols }, i) => ({ name: `before${i}`, type, shape: [rows, cols] } as const))],
-    outputs: tiles.map(({ rows, cols }, i) => ({ name: `after${i}`, type, shape: [rows, cols] })),
+    inputs: [
+      { name: "x", type, shape: ["rows", n] }, ...tiles.map(({ rows, cols }, i) => ({ name: `before${i}`, type, shape: [rows, cols] } as const)),
+      ...ifCross({ name: "original", type, shape: ["rows", n] } as const, { name: "beforeCross", type, shape: [n, n] } as const),
+    ],
+    outputs: [
+      ...tiles.map(({ rows, cols }, i) => ({ name: `after${i}`, type, shape: [rows, cols] } as const)),
+      ...ifCross({ name: "afterCross", type, shape: [n, n] } as const),
+    ],
     constants: new Map([["widths", diagonal.map(({ cols }) => cols)]]),
     nodes: [
       { op: "Split", inputs: ["x", "widths"], outputs: diagonal.map(({ col }) => column(col)), ints: { axis: 1 } },
       ...tiles.map(({ row, col }, i) => ({
         op: "Gemm", inputs: [column(row), column(col), `before${i}`], outputs: [`after${i}`], ints: { transA: 1 }, floats: { beta: 1 },
       })),
+      ...ifCross<OnnxModel["nodes"][number]>(
+        { op: "Sub", inputs: ["original", "x"], outputs: ["difference"] },
+        { op: "Gemm", inputs: ["difference", "x", "beforeCross"], outputs: ["afterCross"], ints: { transA: 1 }, floats: { beta: 1 } },
+      ),
     ],
   };
 }

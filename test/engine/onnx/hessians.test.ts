@@ -75,3 +75,51 @@ describe("a Hessian", () => {
     await expect(hessian.add(activations(1, 2, 5, 1))).rejects.toThrow("The input x is 5 wide instead of 4.");
   });
 });
+
+describe("a Hessian with the cross-correlation of two streams", () => {
+  /** Alike but for a thousandth, as the original's inputs and the quantized model's are. */
+  const pair = (batch: number, tokens: number, n: number, seed: number): [Activations, Activations] => {
+    const x = activations(batch, tokens, n, seed);
+    const off = random(x.data.length, seed + 100);
+    return [x, { ...x, data: x.data.map((value, i) => value + off[i] / 1000) }];
+  };
+
+  /** (X⁰ − X)ᵀX over all batches, in doubles. */
+  const plainCross = async (n: number, pairs: readonly (readonly [Activations, Activations])[]): Promise<Float64Array> => {
+    const c = new Float64Array(n * n);
+    for (const [x, original] of pairs) {
+      const b = Float64Array.from(x.data);
+      await plainLinearAlgebra.gemm({ m: n, n, k: x.batch * x.tokens, a: Float64Array.from(original.data, (value, i) => value - b[i]), b, c, transA: true, beta: 1 });
+    }
+    return c;
+  };
+
+  it.each([1, 3, 172, 576])("of %i inputs adds both up over batches of any shape, and gives back what went in", async (n) => {
+    const pairs = [[1, 40], [2, 13], [1, 1]].map(([batch, tokens], i) => pair(batch, tokens, n, i + 1));
+    const [h, c] = [await plainHessian(n, pairs.map(([x]) => x)), await plainCross(n, pairs)];
+    const hessian = await engine.crossHessian(n);
+    for (const [i, [x, original]] of pairs.entries()) expect(await hessian.add(x, original)).toEqual(pair(x.batch, x.tokens, n, i + 1));
+    const { sum, cross, rows } = await hessian.finish();
+    expect(rows).toBe(40 + 26 + 1);
+    expect(relativeError(sum, h)).toBeLessThan(1e-6);
+    // Taken of the two products, it would be a thousand times that.
+    expect(relativeError(cross, c)).toBeLessThan(2e-6);
+  });
+
+  it("has the Hessian that is made without it, to the bit, and no correlation where the streams are equal", async () => {
+    const [alone, both] = [await engine.hessian(200), await engine.crossHessian(200)];
+    for (const seed of [1, 2, 3]) {
+      await alone.add(activations(2, 50, 200, seed));
+      await both.add(activations(2, 50, 200, seed), activations(2, 50, 200, seed));
+    }
+    const { sum, cross } = await both.finish();
+    expect(sum).toEqual((await alone.finish()).sum);
+    expect(cross).toEqual(new Float32Array(200 * 200));
+  });
+
+  it("refuses inputs of other tokens or another width", async () => {
+    const hessian = await engine.crossHessian(4);
+    await expect(hessian.add(activations(1, 2, 4, 1), activations(1, 3, 4, 1))).rejects.toThrow(new Error("The inputs x and original have 8 and 12 values; they must be of the same tokens."));
+    await expect(hessian.add(activations(1, 2, 4, 1), activations(1, 2, 5, 1))).rejects.toThrow(new Error("The input original is 5 wide instead of 4."));
+  });
+});
