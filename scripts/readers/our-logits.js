@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { runStages } from "#src/model/forward.js";
-import { capLogits, finalNormStage, logitsGraph } from "#src/model/head.js";
+import { capLogits, finalNormStage, lmHeadOf, logitsGraph } from "#src/model/head.js";
 import { embedBatch } from "#src/pipeline/batches.js";
 import { openModel } from "#src/pipeline/model.js";
 import { tokenizerOf } from "#src/pipeline/tokenizer.js";
@@ -22,9 +22,9 @@ export async function writeOurLogits(folder, text, file) {
     const { decoder, checkpoint } = model;
     const tokens = (await tokenizerOf(checkpoint)).encode(text, { addSpecialTokens: true });
     const stages = Array.from({ length: decoder.layers }, (_, layer) => decoder.stages(layer, tokens.length)).flat();
-    let [x] = await all(runStages(engine, stages, model.load, [await embedBatch(checkpoint, decoder, [tokens])]));
+    let [x] = await all(runStages(engine, stages, model.load, [await embedBatch(model.loadRows, decoder, [tokens])]));
     [x] = await all(runStages(engine, [finalNormStage(decoder)], model.load, [x]));
-    const head = await checkpoint.readFloat32(decoder.lmHead.tensor);
+    const head = await model.load(decoder.lmHead.tensor);
     const graph = await engine.prepare(logitsGraph(decoder.hiddenSize, decoder.vocabSize), new Map([["lm_head", head]]));
     const { data } = (await graph.run({ x })).outputs.logits;
     capLogits(data, decoder.lmHead.softcap);
@@ -33,7 +33,8 @@ export async function writeOurLogits(folder, text, file) {
       { name: "logits", shape: [tokens.length, decoder.vocabSize], data },
       { name: "tokens", shape: [tokens.length], data: Float32Array.from(tokens) },
     ];
-    for (const { name, outFeatures, inFeatures } of stages.flatMap((stage) => stage.linears)) {
+    const tables = [lmHeadOf(decoder)].filter((linear) => linear !== undefined);
+    for (const { name, outFeatures, inFeatures } of [...stages.flatMap((stage) => stage.linears), ...tables]) {
       if (checkpoint.tensors.has(`${name}.weight`)) continue;
       tensors.push({ name, shape: [outFeatures, inFeatures], data: await model.load(`${name}.weight`) });
     }

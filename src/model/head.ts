@@ -1,5 +1,5 @@
 import type { Graph } from "../engine/graph.js";
-import type { Decoder, Stage } from "./decoder.js";
+import type { Decoder, LinearSpec, Stage } from "./decoder.js";
 
 /** The norm behind the last layer, as a stage: takes the hidden state `h`, leaves `x`, which lm_head takes. */
 export function finalNormStage(decoder: Decoder): Stage {
@@ -17,6 +17,16 @@ export function finalNormStage(decoder: Decoder): Stage {
     linears: [],
     carry: ["x"],
   };
+}
+
+/** lm_head as a linear; undefined where it is the embedding itself (tied). */
+export function lmHeadOf({ lmHead: { tensor, tied }, vocabSize, hiddenSize }: Decoder): LinearSpec | undefined {
+  return tied ? undefined : { name: tensor.replace(/\.weight$/, ""), outFeatures: vocabSize, inFeatures: hiddenSize };
+}
+
+/** The final norm as the stage whose linear lm_head is: nothing of it lives on. */
+export function lmHeadStage(decoder: Decoder, lmHead: LinearSpec): Stage {
+  return { ...finalNormStage(decoder), name: "lm_head", linears: [lmHead], carry: [] };
 }
 
 /**

@@ -26,10 +26,10 @@ export function tokensOf(batch: Batch): number {
 }
 
 /** The hidden state that the first layer takes; of the embedding only the rows that occur are read. */
-export async function embedBatch(checkpoint: Checkpoint, decoder: Decoder, batch: Batch): Promise<Activations> {
+export async function embedBatch(readRows: Checkpoint["readRows"], decoder: Decoder, batch: Batch): Promise<Activations> {
   const { tensor, scale } = decoder.embedding;
   const tokens = [...new Set(batch.flatMap((sequence) => [...sequence]))].sort((a, b) => a - b);
-  const rows = await checkpoint.readRows(tensor, tokens);
+  const rows = await readRows(tensor, tokens);
   const width = decoder.hiddenSize;
   const places = new Map(tokens.map((token, i) => [token, i * width]));
   return embed(batch, width, scale, (token, into) => {

@@ -110,9 +110,9 @@ interface Pass {
 }
 
 /** What lm_head takes, of every batch. */
-async function finalStates(pass: Pass, { checkpoint, decoder, load }: Model, onLayer: () => void): Promise<Spool> {
+async function finalStates(pass: Pass, { loadRows, decoder, load }: Model, onLayer: () => void): Promise<Spool> {
   let state = spoolFor(pass, decoder.hiddenSize);
-  for (const [i, batch] of pass.batches.entries()) await state.put(i, { h: await embedBatch(checkpoint, decoder, batch) });
+  for (const [i, batch] of pass.batches.entries()) await state.put(i, { h: await embedBatch(loadRows, decoder, batch) });
   const positions = Math.max(...pass.batches.map((batch) => batch[0].length));
   for (let layer = 0; layer <= decoder.layers; layer += 1) {
     const stages = layer < decoder.layers ? decoder.stages(layer, positions) : [finalNormStage(decoder)];
@@ -145,8 +145,8 @@ async function predict(pass: Pass, model: readonly [Model, Spool], reference: re
   for (let first = 0; first < vocabSize; first += VOCABULARY_SLICE) {
     const rows = Array.from({ length: Math.min(VOCABULARY_SLICE, vocabSize - first) }, (_, i) => first + i);
     const graphs = [];
-    for (const [{ checkpoint, decoder }] of sides) {
-      const weight = await checkpoint.readRows(decoder.lmHead.tensor, rows);
+    for (const [{ loadRows, decoder }] of sides) {
+      const weight = await loadRows(decoder.lmHead.tensor, rows);
       graphs.push(await engine.prepare(logitsGraph(decoder.hiddenSize, rows.length), new Map([["lm_head", weight]])));
     }
     // Sums over a slice run beside the next matrix products; few at a time, since each holds its logits.

@@ -4,7 +4,9 @@ import { detectFormat } from "../formats/formats.js";
 import { checkShapes } from "../model/check-shapes.js";
 import { decoderOf } from "../model/decoder-of.js";
 import type { Decoder } from "../model/decoder.js";
-import { dequantize } from "../quantize/dequantize.js";
+import { lmHeadOf } from "../model/head.js";
+import { dequantize, dequantizeRows } from "../quantize/dequantize.js";
+import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import type { ReadTensor } from "../model/weights.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
@@ -18,6 +20,11 @@ export interface Model {
   readonly packed: PackedFormat | undefined;
   /** Values of a tensor; a packed linear is found under the name of its weight, and comes as [out, in]. */
   readonly load: ReadTensor;
+  /**
+   * Some rows of the embedding or of lm_head, in the order asked for [rows.length, hidden]. Of a packed one, the codes of the last that
+   * was asked for stay in memory.
+   */
+  loadRows(name: string, rows: ArrayLike<number>): Promise<Float32Array<ArrayBuffer>>;
 }
 
 /** A tied config beside an lm_head of its own: transformers 5 takes the latter. */
@@ -35,26 +42,40 @@ export async function openModel(source: Source): Promise<Model> {
   /** Of each packed linear's weight: its module, and the shape that config.json implies. */
   const linears = new Map<string, { readonly module: string; readonly shape: readonly number[] }>();
   if (packed !== undefined) {
-    for (let layer = 0; layer < decoder.layers; layer += 1) {
-      for (const { name, outFeatures, inFeatures } of decoder.stages(layer, 1).flatMap((stage) => stage.linears)) {
-        if (packed.suffixes.every((suffix) => tensors.has(`${name}.${suffix}`))) linears.set(`${name}.weight`, { module: name, shape: [outFeatures, inFeatures] });
-      }
+    const { vocabSize, hiddenSize, embedding } = decoder;
+    const tables = [lmHeadOf(decoder), { name: embedding.tensor.replace(/\.weight$/, ""), outFeatures: vocabSize, inFeatures: hiddenSize }];
+    const all = Array.from({ length: decoder.layers }, (_, layer) => decoder.stages(layer, 1).flatMap((stage) => stage.linears)).flat();
+    for (const { name, outFeatures, inFeatures } of [...all, ...tables.filter((table) => table !== undefined)]) {
+      if (packed.suffixes.every((suffix) => tensors.has(`${name}.${suffix}`))) linears.set(`${name}.weight`, { module: name, shape: [outFeatures, inFeatures] });
     }
   }
   checkShapes(decoder, new Map<string, { readonly shape: readonly number[] }>([...tensors, ...linears]), source.label);
 
+  /** Its codes; undefined for a tensor that is not packed. */
+  async function unpack(name: string): Promise<QuantizedLinear | undefined> {
+    const linear = linears.get(name);
+    if (packed === undefined || linear === undefined) return undefined;
+    const parts = [...packed.suffixes, ...packed.optionalSuffixes].filter((suffix) => tensors.has(`${linear.module}.${suffix}`));
+    const read = await checkpoint.readMany(parts.map((suffix) => `${linear.module}.${suffix}`));
+    const unpacked = packed.unpack(linear.module, new Map(parts.map((suffix): [string, Tensor] => [suffix, read.get(`${linear.module}.${suffix}`)!])));
+    const { outFeatures, inFeatures } = unpacked;
+    if (outFeatures !== linear.shape[0] || inFeatures !== linear.shape[1]) {
+      throw new InputError(`${source.label}: ${linear.module} is packed as [${String(outFeatures)}, ${String(inFeatures)}], but config.json implies [${linear.shape.join(", ")}]`);
+    }
+    return unpacked;
+  }
+  let table: { readonly name: string; readonly linear: Promise<QuantizedLinear | undefined> } | undefined;
+
   return {
     checkpoint, decoder, packed,
     async load(name) {
-      const linear = linears.get(name);
-      if (packed === undefined || linear === undefined) return checkpoint.readFloat32(name);
-      const parts = [...packed.suffixes, ...packed.optionalSuffixes].filter((suffix) => tensors.has(`${linear.module}.${suffix}`));
-      const read = await checkpoint.readMany(parts.map((suffix) => `${linear.module}.${suffix}`));
-      const { rows, cols, data } = dequantize(packed.unpack(linear.module, new Map(parts.map((suffix): [string, Tensor] => [suffix, read.get(`${linear.module}.${suffix}`)!]))));
-      if (rows !== linear.shape[0] || cols !== linear.shape[1]) {
-        throw new InputError(`${source.label}: ${linear.module} is packed as [${String(rows)}, ${String(cols)}], but config.json implies [${linear.shape.join(", ")}]`);
-      }
-      return data;
+      const linear = await unpack(name);
+      return linear === undefined ? checkpoint.readFloat32(name) : dequantize(linear).data;
+    },
+    async loadRows(name, rows) {
+      if (!linears.has(name)) return checkpoint.readRows(name, rows);
+      if (table?.name !== name) table = { name, linear: unpack(name) };
+      return dequantizeRows((await table.linear)!, rows);
     },
   };
 }
