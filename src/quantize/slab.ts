@@ -3,7 +3,7 @@ import { transferring } from "../engine/transferring.js";
 import { outputEnergy } from "./energy.js";
 import { gptq } from "./gptq.js";
 import type { PreparedHessian } from "./hessian.js";
-import type { CrossCorrelation } from "./retarget.js";
+import { retargeted, type CrossCorrelation } from "./retarget.js";
 import type { RoundedRows } from "./rounded.js";
 import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
@@ -52,21 +52,23 @@ export async function quantizeSlab(la: LinearAlgebra, args: SlabArgs) {
   return transferring(slab, [slab.codes.buffer, slab.scales.buffer, slab.zeros.buffer, slab.dequantized.buffer]);
 }
 
-async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, recipe: { search }, hessian }: SlabArgs): Promise<Slab> {
+async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, recipe: { search }, hessian, cross }: SlabArgs): Promise<Slab> {
   const began = performance.now();
+  // What is aimed at, and what errors are measured against.
+  const target = hessian === undefined || cross === undefined ? weight : await retargeted(la, weight, rows, hessian, cross);
   const rounded = await round();
-  const difference = weight.map((w, i) => w - rounded.dequantized[i]);
+  const difference = target.map((w, i) => w - rounded.dequantized[i]);
   const error = await outputEnergy(la, difference, rows, inFeatures, hessian?.matrix);
-  const energy = await outputEnergy(la, weight, rows, inFeatures, hessian?.matrix);
+  const energy = await outputEnergy(la, target, rows, inFeatures, hessian?.matrix);
   return { loss: error, ...rounded, error, energy, seconds: (performance.now() - began) / 1000 };
 
   async function round(): Promise<RoundedRows & { readonly loss?: number }> {
     switch (method) {
       case "rtn":
-        return roundToNearest(weight, rows, inFeatures, scheme, search, hessian?.diagonal);
+        return roundToNearest(target, rows, inFeatures, scheme, search, hessian?.diagonal);
       case "gptq":
         if (hessian === undefined) throw new Error("gptq needs a Hessian");
-        return gptq(la, weight, rows, scheme, search, hessian);
+        return gptq(la, target, rows, scheme, search, hessian);
     }
   }
 }
