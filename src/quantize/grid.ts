@@ -4,7 +4,7 @@ import type { QuantScheme, ScaleDtype } from "./scheme.js";
 
 /** The values that a group of weights may take: scale · (code − zero), code = 0 … 2^bits − 1. */
 export interface Grid {
-  /** Positive, finite, and already what its stored dtype can hold. */
+  /** Finite, not 0, and already what its stored dtype can hold. Negative ones turn the longer side of a symmetric grid up. */
   scale: number;
   zero: number;
 }
@@ -21,10 +21,11 @@ export function largestScale(dtype: ScaleDtype): number {
   return SCALE_LIMITS[dtype].largest;
 }
 
-/** A positive scale as the checkpoint will hold it: rounded to its dtype, never 0, never infinite. */
+/** A scale as the checkpoint will hold it: rounded to its dtype, of the same sign, never 0, never infinite. */
 export function storedScale(scale: number, dtype: ScaleDtype): number {
   const { least, largest } = SCALE_LIMITS[dtype];
-  return clamp(roundToDtype(clamp(scale, least, largest), dtype), least, largest);
+  const size = clamp(roundToDtype(clamp(Math.abs(scale), least, largest), dtype), least, largest);
+  return scale < 0 ? -size : size;
 }
 
 /**

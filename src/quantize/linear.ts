@@ -18,6 +18,8 @@ type Threads = Pick<Engine, "call" | "parallelism">;
 export interface LinearOptions {
   /** As errors name it. */
   readonly name: string;
+  /** Where the weight is a part of the linear: which of its rows comes first, for errors. */
+  readonly firstRow?: number;
   readonly scheme: QuantScheme;
   readonly method: Method;
   /** `gptq` needs it. Its group size must be the scheme's. */
@@ -34,11 +36,14 @@ export interface LinearResult {
   readonly stats: LinearStats;
 }
 
-interface LinearStats {
+export interface LinearStats {
   /** tr(ΔHΔᵀ) / tr(WHWᵀ), H without damping: the share of the output's energy that is error. Without a Hessian ‖Δ‖² / ‖W‖². 0 if W·H is 0. */
   readonly relativeError: number;
   /** tr(ΔHΔᵀ), H a token's mean: the squared error of one token's output. */
   readonly error: number;
+  /** tr(WHWᵀ), likewise. */
+  readonly energy: number;
+  /** Without their signs. */
   readonly scales: { readonly min: number; readonly median: number; readonly max: number };
   /** Scales that stand at the largest value of their dtype: these groups are clipped, and that is worth a warning. */
   readonly clippedScales: number;
@@ -58,10 +63,10 @@ export function prepareHessianIn(
  * Throws `InputError` for a weight that holds NaN or infinity.
  */
 export async function quantizeLinear(engine: Threads, weight: Matrix, options: LinearOptions): Promise<LinearResult> {
-  const { name, scheme, method, hessian, cross, recipe } = options;
+  const { name, firstRow = 0, scheme, method, hessian, cross, recipe } = options;
   const { rows, cols } = weight;
   const bad = findNonFinite(weight.data);
-  if (bad >= 0) throw new InputError(`${name}: the weight at row ${Math.floor(bad / cols)}, column ${bad % cols} is ${weight.data[bad]}`);
+  if (bad >= 0) throw new InputError(`${name}: the weight at row ${firstRow + Math.floor(bad / cols)}, column ${bad % cols} is ${weight.data[bad]}`);
 
   const slabs = await Promise.all(
     splitRows(rows, engine.parallelism).map(([from, to]) => {
@@ -82,6 +87,7 @@ export async function quantizeLinear(engine: Threads, weight: Matrix, options: L
     stats: {
       relativeError: energy > 0 ? Math.max(0, error) / energy : 0,
       error: Math.max(0, error),
+      energy,
       ...scaleStats(scales, largestScale(scheme.scaleDtype)),
       seconds: slabs.reduce((sum, slab) => sum + slab.seconds, 0),
     },
@@ -108,8 +114,9 @@ function joined(slabs: readonly Slab[], rows: number, cols: number, groupSize: n
   return all;
 }
 
-function scaleStats(scales: Float32Array, largest: number): Pick<LinearStats, "scales" | "clippedScales"> {
-  const sorted = scales.slice().sort();
+/** What there is to say of the scales of a linear, whose dtype holds no larger one than `largest`. */
+export function scaleStats(scales: Float32Array, largest: number): Pick<LinearStats, "scales" | "clippedScales"> {
+  const sorted = scales.map(Math.abs).sort();
   return {
     scales: { min: sorted[0], median: sorted[sorted.length >> 1], max: sorted[sorted.length - 1] },
     clippedScales: sorted.length - sorted.findLastIndex((s) => s < largest) - 1,

@@ -1,17 +1,34 @@
 import { spanningStep, storedScale, zeroPoint, type Grid } from "./grid.js";
 import { MAGIC } from "./rounding.js";
-import type { QuantScheme } from "./scheme.js";
+import type { Bits, QuantScheme } from "./scheme.js";
 
-/** Fractions of the spanning step that are tried, in this order: 1.13 down to 0.54. 1 is among them, so a search never loses. */
-export const SEARCH_FACTORS: readonly number[] = Array.from({ length: 60 }, (_, i) => (113 - i) / 100);
+/**
+ * Fractions of the spanning step that are tried, in this order: the fewer the bits, the more it pays to clip, and the less it
+ * matters where exactly. 1 is among them, so a search never loses.
+ */
+export const SEARCH_FACTORS: Readonly<Record<Bits, readonly number[]>> = {
+  2: hundredths(100, 26, 2),
+  3: hundredths(104, 40, 2),
+  4: hundredths(113, 54, 1),
+  8: hundredths(125, 86, 1),
+};
+
+function hundredths(from: number, to: number, step: number): number[] {
+  return Array.from({ length: Math.floor((from - to) / step) + 1 }, (_, i) => (from - i * step) / 100);
+}
+
+/** The most bits at which the shorter side of a symmetric grid is tried for the larger weights as well: above it gains nothing. */
+export const TURNED_BITS = 3;
 
 /** By how much the zero point of an asymmetric grid is moved from where the range puts it. */
 export const ZERO_SHIFTS: readonly number[] = [0, -1, 1];
 
 /**
  * Chooses the grid of one group of weights at a time: the one that spans them or, when it searches, of all
- * `SEARCH_FACTORS` (× `ZERO_SHIFTS`) that with the least Σ h_j (w_j − ŵ_j)²; of equals the first. With h the diagonal of the
+ * `SEARCH_FACTORS` that with the least Σ h_j (w_j − ŵ_j)²; of equals the first. With h the diagonal of the
  * Hessian this is the group's output error as far as its channels are independent.
+ * Every factor is tried with all `ZERO_SHIFTS`. A symmetric grid has one value more on one side; a negative scale turns that side
+ * up, as readers only multiply. It is turned to the larger weights or, with few bits, tried both ways.
  */
 export class GridChooser implements Grid {
   /** The grid chosen last. */
@@ -20,6 +37,8 @@ export class GridChooser implements Grid {
   readonly #scheme: QuantScheme;
   readonly #factors: readonly number[];
   readonly #shifts: readonly number[];
+  readonly #turned: boolean;
+  readonly #turns: readonly number[];
   readonly #maxCode: number;
   /** The candidates' grids. */
   readonly #scales: Float64Array;
@@ -35,10 +54,12 @@ export class GridChooser implements Grid {
 
   constructor(scheme: QuantScheme, search: boolean) {
     this.#scheme = scheme;
-    this.#factors = search ? SEARCH_FACTORS : [1];
+    this.#factors = search ? SEARCH_FACTORS[scheme.bits] : [1];
     this.#shifts = search && !scheme.symmetric ? ZERO_SHIFTS : [0];
+    this.#turned = search && scheme.symmetric;
+    this.#turns = this.#turned && scheme.bits <= TURNED_BITS ? [1, -1] : [1];
     this.#maxCode = 2 ** scheme.bits - 1;
-    const candidates = this.#factors.length * this.#shifts.length;
+    const candidates = this.#factors.length * this.#shifts.length * this.#turns.length;
     this.#scales = new Float64Array(candidates);
     this.#zeros = new Float64Array(candidates);
     this.#ranking = Int32Array.from({ length: scheme.groupSize }, (_, j) => j);
@@ -68,7 +89,8 @@ export class GridChooser implements Grid {
       this.zero = zeroPoint(0, 1, this.#scheme);
       return;
     }
-    this.#propose(min, step);
+    // The longer side to where the larger weights are: that is nearly always the better one.
+    this.#propose(min, this.#turned && max > -min ? -step : step);
     const scales = this.#scales;
     const zeros = this.#zeros;
     const winner = scales.length === 1 ? 0 : this.#best(this.#clippedFirst(weights));
@@ -79,16 +101,17 @@ export class GridChooser implements Grid {
 
   /** Fills in the candidates for a group whose least weight is `min` and that `step` just spans. */
   #propose(min: number, step: number): void {
-    const factors = this.#factors;
-    const count = factors.length;
-    for (let i = 0; i < count; i++) {
-      const scale = storedScale(step * factors[i], this.#scheme.scaleDtype);
-      const zero = zeroPoint(min * factors[i], scale, this.#scheme);
-      for (let k = 0; k < this.#shifts.length; k++) {
-        this.#scales[k * count + i] = scale;
-        // A shift out of range becomes the candidate without a shift, which comes first and so wins against it.
-        const shifted = zero + this.#shifts[k];
-        this.#zeros[k * count + i] = shifted < 0 || shifted > this.#maxCode ? zero : shifted;
+    let at = 0;
+    for (const turn of this.#turns) {
+      for (const shift of this.#shifts) {
+        for (const factor of this.#factors) {
+          const scale = storedScale(turn * step * factor, this.#scheme.scaleDtype);
+          const zero = zeroPoint(min * factor, scale, this.#scheme);
+          const shifted = zero + shift;
+          this.#scales[at] = scale;
+          // A shift out of range becomes the candidate without a shift, which comes first and so wins against it.
+          this.#zeros[at++] = shifted < 0 || shifted > this.#maxCode ? zero : shifted;
+        }
       }
     }
   }
@@ -98,10 +121,10 @@ export class GridChooser implements Grid {
     let low = -Infinity;
     let high = Infinity;
     for (let i = 0; i < this.#scales.length; i++) {
-      const lowest = this.#scales[i] * -this.#zeros[i];
-      const highest = this.#scales[i] * (this.#maxCode - this.#zeros[i]);
-      if (lowest > low) low = lowest;
-      if (highest < high) high = highest;
+      const first = this.#scales[i] * -this.#zeros[i];
+      const last = this.#scales[i] * (this.#maxCode - this.#zeros[i]);
+      low = Math.max(low, Math.min(first, last));
+      high = Math.min(high, Math.max(first, last));
     }
     let clipped = 0;
     for (let j = 0; j < weights.length; j++) {

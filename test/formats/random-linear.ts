@@ -47,7 +47,7 @@ export function quantizedLinears({ bits = BITS, scaleDtypes, channels, groupSize
         inFeatures,
         scheme: { bits, groupSize, symmetric: symmetric || zeros.every((z) => z === 1 << (bits - 1)), scaleDtype },
         codes: Uint8Array.from({ length: outFeatures * inFeatures }, () => random(1 << bits)),
-        scales: Float32Array.from({ length: outFeatures * groups }, () => roundToDtype((random(100000) + 1) / 1e6, scaleDtype)),
+        scales: Float32Array.from({ length: outFeatures * groups }, () => roundToDtype((random(2) - 0.5) * (random(100000) + 1) / 5e5, scaleDtype)),
         zeros,
         ...(moved ? { groupOf } : {}),
       };

@@ -25,8 +25,8 @@ describe("in the engine's threads", () => {
         const hessian = await prepareHessianIn(engine, sum.slice(), tokens, { order, groupSize: 64, damp: 0.01 });
         if ("problem" in hessian) throw new Error(hessian.detail);
         return [
-          await quantizeLinear(engine, weight, { name: "q", scheme, method: "gptq", hessian }),
-          await quantizeLinear(engine, weight, { name: "q", scheme, method: "rtn", hessian }),
+          await quantizeLinear(engine, weight, { name: "q", scheme, method: "gptq", recipe: { search: true, refine: 0 }, hessian }),
+          await quantizeLinear(engine, weight, { name: "q", scheme, method: "rtn", recipe: { search: true, refine: 0 }, hessian }),
         ] as const;
       }),
     );

@@ -42,9 +42,15 @@ describe("storedScale", () => {
     ["F16", 2 ** -24, 65504],
     ["BF16", 2 ** -126, 3.3895313892515355e38],
     ["F32", 2 ** -126, 3.4028234663852886e38],
-  ] as const)("keeps %s positive and finite", (dtype, least, largest) => {
+  ] as const)("keeps %s away from 0 and infinity", (dtype, least, largest) => {
     expect(largestScale(dtype)).toBe(largest);
     for (const x of [1e-300, Number.MIN_VALUE, 1e-46]) expect(storedScale(x, dtype)).toBe(least);
     for (const x of [1e300, largest * 1.001, largest, Infinity]) expect(storedScale(x, dtype)).toBe(largest);
+  });
+
+  it("keeps the sign", () => {
+    expect(storedScale(-1 / 3, "F16")).toBe(-0.333251953125);
+    expect(storedScale(-1e300, "F16")).toBe(-65504);
+    expect(storedScale(-1e-300, "F16")).toBe(-(2 ** -24));
   });
 });

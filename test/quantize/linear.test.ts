@@ -6,6 +6,7 @@ import { dequantize } from "#src/quantize/dequantize.js";
 import type { PreparedHessian } from "#src/quantize/hessian.js";
 import { prepareHessianIn, quantizeLinear } from "#src/quantize/linear.js";
 import { ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
+import type { Recipe } from "#src/quantize/slab.js";
 import { plainLinearAlgebra } from "../engine/plain-linear-algebra.js";
 import { activations, gaussians, generator, gram } from "./random.js";
 import { traceOf } from "./reference.js";
@@ -27,6 +28,7 @@ const random = generator(5);
 const sum = gram(activations(tokens, n, random, [9]), tokens, n);
 const weight = { rows, cols: n, data: gaussians(rows * n, random, 0.05) };
 const scheme: QuantScheme = { bits: 4, groupSize: 16, symmetric: true, scaleDtype: "F16" };
+const recipe: Recipe = { search: true, refine: 0 };
 
 async function hessianOf(order: Order): Promise<PreparedHessian> {
   const h = await prepareHessianIn(threads(1), sum.slice(), tokens, { order, groupSize: 16, damp: 0.01 });
@@ -39,7 +41,7 @@ const nested = (values: Float32Array) => Array.from({ length: rows }, (_, r) => 
 describe("quantizeLinear", () => {
   it("gives the same however many threads there are", async () => {
     const hessian = await hessianOf("group-aware");
-    const results = await Promise.all([1, 3, 100].map((count) => quantizeLinear(threads(count), weight, { name: "q", scheme, method: "gptq", hessian })));
+    const results = await Promise.all([1, 3, 100].map((count) => quantizeLinear(threads(count), weight, { name: "q", scheme, method: "gptq", recipe, hessian })));
     for (const { linear, dequantized, stats } of results) {
       expect(linear).toEqual(results[0].linear);
       expect(dequantized).toEqual(results[0].dequantized);
@@ -50,7 +52,7 @@ describe("quantizeLinear", () => {
 
   for (const order of ORDERS) {
     it(`hands back a linear that reads as it says, in ${order} order`, async () => {
-      const { linear, dequantized } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method: "gptq", hessian: await hessianOf(order) });
+      const { linear, dequantized } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method: "gptq", recipe, hessian: await hessianOf(order) });
       expect(dequantize(linear)).toEqual(dequantized);
       expect(linear.groupOf === undefined).toBe(order !== "act");
     });
@@ -60,37 +62,36 @@ describe("quantizeLinear", () => {
     const hessian = await hessianOf("act");
     const h = Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) => sum[i * n + j] / tokens));
     for (const method of ["rtn", "gptq"] as const) {
-      const { dequantized, linear, stats } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method, hessian });
+      const { dequantized, linear, stats } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method, recipe, hessian });
       const error = traceOf(nested(weight.data.map((w, i) => w - dequantized.data[i])), h);
       expect(stats.error / error).toBeCloseTo(1, 4);
       expect(stats.relativeError / (error / traceOf(nested(weight.data), h))).toBeCloseTo(1, 4);
-      const sorted = linear.scales.toSorted();
+      const sorted = linear.scales.map(Math.abs).toSorted();
       expect(stats.scales).toEqual({ min: sorted[0], median: sorted[sorted.length / 2], max: sorted[sorted.length - 1] });
       expect(stats.clippedScales).toBe(0);
     }
   });
 
   it("measures weights where there is no Hessian", async () => {
-    const { dequantized, stats } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method: "rtn" });
+    const { dequantized, stats } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method: "rtn", recipe });
     const square = (values: Float32Array) => values.reduce((total, x) => total + x * x, 0);
     expect(stats.relativeError).toBeCloseTo(square(weight.data.map((w, i) => w - dequantized.data[i])) / square(weight.data), 10);
   });
 
-  it("searches unless told not to", async () => {
-    const error = async (search?: boolean) =>
-      (await quantizeLinear(threads(1), weight, { name: "q", scheme, method: "rtn", ...(search === undefined ? {} : { search }) })).stats.error;
-    expect(await error()).toBe(await error(true));
-    expect(await error()).toBeLessThan(await error(false));
+  it("searches where the recipe says so", async () => {
+    const error = async (search: boolean) =>
+      (await quantizeLinear(threads(1), weight, { name: "q", scheme, method: "rtn", recipe: { search, refine: 0 } })).stats.error;
+    expect(await error(true)).toBeLessThan(await error(false));
   });
 
   it("counts the groups that are clipped because their scale does not fit its dtype", async () => {
     const large = { rows: 2, cols: 32, data: new Float32Array(64).fill(1, 0, 16).fill(1e7, 16) };
-    expect((await quantizeLinear(threads(1), large, { name: "q", scheme, method: "rtn" })).stats.clippedScales).toBe(3);
+    expect((await quantizeLinear(threads(1), large, { name: "q", scheme, method: "rtn", recipe })).stats.clippedScales).toBe(3);
   });
 
   it("takes weights of zero", async () => {
     const zero = { rows: 3, cols: 32, data: new Float32Array(96) };
-    const { dequantized, stats } = await quantizeLinear(threads(2), zero, { name: "q", scheme, method: "rtn" });
+    const { dequantized, stats } = await quantizeLinear(threads(2), zero, { name: "q", scheme, method: "rtn", recipe });
     expect(dequantized.data).toEqual(zero.data);
     expect(stats).toMatchObject({ relativeError: 0, error: 0, scales: { min: 1, median: 1, max: 1 } });
   });
@@ -98,7 +99,7 @@ describe("quantizeLinear", () => {
   it.each([[NaN, "NaN"], [-Infinity, "-Infinity"]])("refuses a weight of %d by name and place", async (value, text) => {
     const broken = { ...weight, data: weight.data.slice() };
     broken.data[3 * n + 5] = value;
-    await expect(quantizeLinear(threads(1), broken, { name: "layers.0.q_proj", scheme, method: "rtn" })).rejects.toThrow(
+    await expect(quantizeLinear(threads(1), broken, { name: "layers.0.q_proj", scheme, method: "rtn", recipe })).rejects.toThrow(
       new InputError(`layers.0.q_proj: the weight at row 3, column 5 is ${text}`),
     );
   });
@@ -108,6 +109,6 @@ describe("quantizeLinear", () => {
     const ones = Float32Array.from({ length: 256 }, (_, i) => (i % 17 === 0 ? 3e38 : 2.9e38));
     const hessian = await prepareHessianIn(threads(1), ones, 1, { order: "natural", groupSize: 16, damp: 0.01 });
     if ("problem" in hessian) throw new Error(hessian.detail);
-    await expect(quantizeLinear(threads(1), huge, { name: "q", scheme, method: "gptq", hessian })).rejects.toThrow(InputError);
+    await expect(quantizeLinear(threads(1), huge, { name: "q", scheme, method: "gptq", recipe, hessian })).rejects.toThrow(InputError);
   });
 });

@@ -104,18 +104,30 @@ export function referenceError(w: readonly number[], h: readonly number[], grid:
   return sum;
 }
 
-/** Every grid that a search looks at, the spanning one included, in its order. */
+/** Hundredths of the spanning step that a search goes through: from, to, step. */
+const PERCENTS = { 2: [100, 26, 2], 3: [104, 40, 2], 4: [113, 54, 1], 8: [125, 86, 1] } as const;
+
+/** Every grid that a search looks at, in its order. */
 export function referenceCandidates(w: readonly number[], scheme: QuantScheme): { scale: number; zero: number }[] {
   const levels = 2 ** scheme.bits;
   const min = Math.min(0, ...w);
   const max = Math.max(0, ...w);
   const list: { scale: number; zero: number }[] = [];
-  for (const shift of scheme.symmetric ? [0] : [0, -1, 1]) {
-    for (let percent = 113; percent >= 54; percent--) {
-      const step = scheme.symmetric ? Math.max(-min, max) / (levels / 2 - 0.5) : (max - min) / (levels - 1);
-      const scale = roundToDtype((step * percent) / 100, scheme.scaleDtype);
-      const unshifted = scheme.symmetric ? levels / 2 : Math.min(Math.max(Math.round((-min * percent) / 100 / scale), 0), levels - 1);
-      const zero = unshifted + shift;
+  const [from, to, by] = PERCENTS[scheme.bits];
+  if (scheme.symmetric) {
+    // The grid's longer side lies below zero if the scale is positive.
+    const longer = max > -min ? -1 : 1;
+    for (const sign of scheme.bits < 4 ? [longer, -longer] : [longer]) {
+      for (let percent = from; percent >= to; percent -= by) {
+        list.push({ scale: sign * roundToDtype((Math.max(-min, max) / (levels / 2 - 0.5)) * (percent / 100), scheme.scaleDtype), zero: levels / 2 });
+      }
+    }
+    return list;
+  }
+  for (const shift of [0, -1, 1]) {
+    for (let percent = from; percent >= to; percent -= by) {
+      const scale = roundToDtype(((max - min) / (levels - 1)) * (percent / 100), scheme.scaleDtype);
+      const zero = Math.min(Math.max(Math.round((-min * percent) / 100 / scale), 0), levels - 1) + shift;
       if (zero >= 0 && zero < levels) list.push({ scale, zero });
     }
   }
@@ -125,7 +137,11 @@ export function referenceCandidates(w: readonly number[], scheme: QuantScheme): 
 function referenceGrid(w: number[], h: number[], scheme: QuantScheme, search: boolean): { scale: number; zero: number } {
   if (w.every((x) => x === 0)) return { scale: 1, zero: scheme.symmetric ? 2 ** (scheme.bits - 1) : 0 };
   const candidates = referenceCandidates(w, scheme);
-  if (!search) return candidates[13];
+  if (!search) {
+    const [from, , by] = PERCENTS[scheme.bits];
+    const { scale, zero } = candidates[(from - 100) / by];
+    return { scale: Math.abs(scale), zero };
+  }
   const errors = candidates.map((grid) => referenceError(w, h, grid, scheme));
   return candidates[errors.indexOf(Math.min(...errors))];
 }

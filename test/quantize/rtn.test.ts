@@ -51,7 +51,7 @@ describe("roundToNearest", () => {
     const scheme: QuantScheme = { bits: 4, groupSize: 2, symmetric: true, scaleDtype: "F16" };
     const { scales, dequantized } = roundToNearest(Float32Array.of(1e30, -1e30, 1e-30, -1e-38), 2, 2, scheme, true);
     expect(scales[0]).toBe(65504);
-    expect([...dequantized]).toEqual([7 * 65504, -8 * 65504, 0, 0]);
+    expect([...dequantized]).toEqual([7 * 65504, -8 * 65504, -0, -0]);
   });
 
   it("is what dequantize reads back", () => {

@@ -6,9 +6,9 @@ import { gaussians, generator } from "./random.js";
 import { referenceCandidates, referenceError } from "./reference.js";
 
 describe("the candidates", () => {
-  it("fall from 1.13 to 0.54 in steps of 0.01, the spanning grid among them", () => {
-    expect(SEARCH_FACTORS).toHaveLength(60);
-    expect([SEARCH_FACTORS[0], SEARCH_FACTORS[13], SEARCH_FACTORS[59]]).toEqual([1.13, 1, 0.54]);
+  it("hold the spanning grid, and reach the lower the fewer the bits", () => {
+    for (const bits of BITS) expect(SEARCH_FACTORS[bits]).toContain(1);
+    expect(BITS.map((bits) => [SEARCH_FACTORS[bits][0], SEARCH_FACTORS[bits].at(-1)])).toEqual([[1, 0.26], [1.04, 0.4], [1.13, 0.54], [1.25, 0.86]]);
     expect(ZERO_SHIFTS).toEqual([0, -1, 1]);
   });
 });
@@ -60,7 +60,8 @@ describe("GridChooser", () => {
           const error = (search: boolean) => {
             const chooser = new GridChooser(scheme, search);
             chooser.choose(Float64Array.from(weights));
-            expect(chooser.scale).toBeGreaterThan(0);
+            expect(Math.abs(chooser.scale)).toBeGreaterThan(0);
+            if (!search || !symmetric) expect(chooser.scale).toBeGreaterThan(0);
             expect(Number.isFinite(chooser.scale)).toBe(true);
             expect(Number.isInteger(chooser.zero)).toBe(true);
             expect(chooser.zero).toBeGreaterThanOrEqual(0);
@@ -79,7 +80,19 @@ describe("GridChooser", () => {
     chooser.weigh(Float64Array.of(0, 0));
     for (let i = 0; i < 2; i++) {
       chooser.choose(Float64Array.of(0.75, -0.2));
-      expect(chooser.scale).toBe(Math.fround((0.75 / 7.5) * 1.13));
+      expect(chooser.scale).toBe(-Math.fround((0.75 / 7.5) * 1.13));
+    }
+  });
+
+  it("turns the longer side of a symmetric grid to the larger weights", () => {
+    for (const bits of BITS) {
+      const largest = 2 ** (bits - 1);
+      const chooser = new GridChooser({ bits, groupSize: 3, symmetric: true, scaleDtype: "F32" }, true);
+      // Grids with that value and its neighbours hold them exactly.
+      chooser.choose(Float64Array.of(largest, 1, 1 - largest).map((w) => w * 0.125));
+      expect(chooser.scale).toBeLessThan(0);
+      chooser.choose(Float64Array.of(-largest, -1, largest - 1).map((w) => w * 0.125));
+      expect(chooser.scale).toBeGreaterThan(0);
     }
   });
 
