@@ -5,6 +5,9 @@ import type { Stage } from "./decoder.js";
  */
 export type ReadTensor = (name: string) => Promise<Float32Array<ArrayBuffer>>;
 
+/** Some rows of a tensor of the checkpoint, by name, in the order asked for [rows.length, width]. */
+export type ReadRows = (name: string, rows: ArrayLike<number>) => Promise<Float32Array<ArrayBuffer>>;
+
 /** The values of a stage's weights, by their names in its graph, to be handed to `Engine.prepare`. */
 export async function weightsOf(stage: Stage, readTensor: ReadTensor): Promise<Map<string, Float32Array<ArrayBuffer>>> {
   const values = new Map<string, Float32Array<ArrayBuffer>>();

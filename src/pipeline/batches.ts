@@ -1,7 +1,7 @@
 import { embed } from "../model/forward.js";
 import type { Activations } from "../engine/engine.js";
 import type { Decoder } from "../model/decoder.js";
-import type { Checkpoint } from "../source/checkpoint.js";
+import type { ReadRows } from "../model/weights.js";
 
 /** Tokens that the engine takes at a time: enough for its matrix products to be fast, few enough for a wide layer's intermediates. */
 const TOKENS_A_BATCH = 1024;
@@ -26,7 +26,7 @@ export function tokensOf(batch: Batch): number {
 }
 
 /** The hidden state that the first layer takes; of the embedding only the rows that occur are read. */
-export async function embedBatch(readRows: Checkpoint["readRows"], decoder: Decoder, batch: Batch): Promise<Activations> {
+export async function embedBatch(readRows: ReadRows, decoder: Decoder, batch: Batch): Promise<Activations> {
   const { tensor, scale } = decoder.embedding;
   const tokens = [...new Set(batch.flatMap((sequence) => [...sequence]))].sort((a, b) => a - b);
   const rows = await readRows(tensor, tokens);

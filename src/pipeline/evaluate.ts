@@ -62,17 +62,8 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
   }
   const sequenceLength = sequenceLengthOf(job.settings.sequenceLength, maxPositions, job.model.label);
   const { documents, origin } = await job.text();
-  const tokenizer = await tokenizerOf(model.checkpoint);
-  const sequences: Uint32Array[] = [];
-  let tokens = 0;
-  for (const document of documents) {
-    if (tokens >= (job.settings.maxTokens ?? Infinity)) break;
-    for (const sequence of sequencesOf(document, tokenizer, { length: sequenceLength, vocabSize, origin })) {
-      if (tokens >= (job.settings.maxTokens ?? Infinity)) break;
-      sequences.push(sequence);
-      tokens += sequence.length;
-    }
-  }
+  const sequences = await evaluationWindows(model, { documents, origin }, sequenceLength, job.settings.maxTokens);
+  const tokens = sequences.reduce((sum, sequence) => sum + sequence.length, 0);
   job.onEvent?.({ type: "text", origin, documents: documents.length, windows: sequences.length, tokens });
   // Equal lengths side by side make full batches; the order has no say in the means.
   const batches = batchesOf(sequences.sort((a, b) => b.length - a.length));
@@ -100,8 +91,26 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
   });
 }
 
+/** The windows of tokens that a text is measured in, document by document; none begins once there are `maxTokens`. */
+export async function evaluationWindows(
+  { checkpoint, decoder }: Model, text: { readonly documents: readonly string[]; readonly origin: string }, length: number, maxTokens = Infinity,
+): Promise<Uint32Array[]> {
+  const tokenizer = await tokenizerOf(checkpoint);
+  const windows: Uint32Array[] = [];
+  let tokens = 0;
+  for (const document of text.documents) {
+    if (tokens >= maxTokens) break;
+    for (const window of sequencesOf(document, tokenizer, { length, vocabSize: decoder.vocabSize, origin: text.origin })) {
+      if (tokens >= maxTokens) break;
+      windows.push(window);
+      tokens += window.length;
+    }
+  }
+  return windows;
+}
+
 /** What the two models' passes have in common. */
-interface Pass {
+export interface Pass {
   readonly engine: Engine;
   readonly batches: readonly Batch[];
   readonly budget: MemoryBudget;
@@ -110,7 +119,7 @@ interface Pass {
 }
 
 /** What lm_head takes, of every batch. */
-async function finalStates(pass: Pass, { loadRows, decoder, load }: Model, onLayer: () => void): Promise<Spool> {
+export async function finalStates(pass: Pass, { loadRows, decoder, load }: Model, onLayer: () => void): Promise<Spool> {
   let state = spoolFor(pass, decoder.hiddenSize);
   for (const [i, batch] of pass.batches.entries()) await state.put(i, { h: await embedBatch(loadRows, decoder, batch) });
   const positions = Math.max(...pass.batches.map((batch) => batch[0].length));
@@ -136,8 +145,8 @@ async function* statesOf({ batches, signal }: Pass, spool: Spool): AsyncGenerato
   }
 }
 
-/** lm_head, slice by slice of the vocabulary, on both models' final states. */
-async function predict(pass: Pass, model: readonly [Model, Spool], reference: readonly [Model, Spool] | undefined): Promise<Predictions[]> {
+/** lm_head, slice by slice of the vocabulary, on both models' final states, which stay as they are. */
+export async function predict(pass: Pass, model: readonly [Model, Spool], reference: readonly [Model, Spool] | undefined): Promise<Predictions[]> {
   const { engine, batches } = pass;
   const sides = reference === undefined ? [model] : [model, reference];
   const { vocabSize } = model[0].decoder;

@@ -7,7 +7,7 @@ import type { Decoder } from "../model/decoder.js";
 import { lmHeadOf } from "../model/head.js";
 import { dequantize, dequantizeRows } from "../quantize/dequantize.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
-import type { ReadTensor } from "../model/weights.js";
+import type { ReadRows, ReadTensor } from "../model/weights.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
@@ -24,7 +24,7 @@ export interface Model {
    * Some rows of the embedding or of lm_head, in the order asked for [rows.length, hidden]. Of a packed one, the codes of the last that
    * was asked for stay in memory.
    */
-  loadRows(name: string, rows: ArrayLike<number>): Promise<Float32Array<ArrayBuffer>>;
+  readonly loadRows: ReadRows;
 }
 
 /** A tied config beside an lm_head of its own: transformers 5 takes the latter. */
@@ -72,7 +72,7 @@ export async function openModel(source: Source): Promise<Model> {
       const linear = await unpack(name);
       return linear === undefined ? checkpoint.readFloat32(name) : dequantize(linear).data;
     },
-    async loadRows(name, rows) {
+    loadRows: async (name, rows) => {
       if (!linears.has(name)) return checkpoint.readRows(name, rows);
       if (table?.name !== name) table = { name, linear: unpack(name) };
       return dequantizeRows((await table.linear)!, rows);
