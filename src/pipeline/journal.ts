@@ -10,8 +10,8 @@ export type RunIdentity = Readonly<Record<string, string | number | boolean>>;
 /** One line of the journal: what is finished and would survive a power cut. */
 export type JournalEntry =
   | { readonly run: RunIdentity }
-  /** The tensors outside the layers (−1) or those of a layer are in their shards; the hidden states after it are in a file. */
-  | { readonly layer: number; readonly linears: readonly LinearReport[]; readonly hidden?: { readonly file: string; readonly size: number; readonly sha256: string } }
+  /** The tensors outside the layers (−1) or those of a layer are in their shards; the hidden states after it are in files, one a stream. */
+  | { readonly layer: number; readonly linears: readonly LinearReport[]; readonly hidden?: readonly { readonly file: string; readonly size: number; readonly sha256: string }[] }
   | { readonly shard: string; readonly size: number; readonly sha256: string };
 
 export function parseJournal(lines: readonly string[], label: string): JournalEntry[] {

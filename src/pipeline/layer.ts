@@ -1,14 +1,15 @@
-import type { Activations, Engine, HessianAccumulator } from "../engine/engine.js";
+import type { Activations, Engine, PreparedGraph } from "../engine/engine.js";
 import type { Format, LinearPlan } from "../formats/format.js";
 import type { Stage } from "../model/decoder.js";
 import { weightsOf } from "../model/weights.js";
 import type { HessianProblem, PreparedHessian } from "../quantize/hessian.js";
 import { prepareHessianIn, quantizeLinear } from "../quantize/linear.js";
+import { crossCorrelation, type CrossCorrelation, type CrossProblem } from "../quantize/retarget.js";
 import type { LinearReport } from "../report/report.js";
 import type { Checkpoint } from "../source/checkpoint.js";
 import type { ResolvedSettings } from "./options.js";
 import type { ShardWriter } from "./shard-writer.js";
-import type { Spool } from "./spool.js";
+import type { BatchState, Spool } from "./spool.js";
 import type { Stopwatch } from "./stopwatch.js";
 
 /** What the linears of a run have in common. */
@@ -29,47 +30,90 @@ export interface LayerRun extends LinearRun {
   /** By module name. */
   readonly plans: ReadonlyMap<string, LinearPlan>;
   readonly batches: number;
-  /** A spool for what a stage leaves, in which a batch takes `width` values a token. */
-  spool(stage: string, width: number): Spool;
+  /** A spool for what a stage leaves in a stream, in which a batch takes `width` values a token. */
+  spool(stage: string, stream: number, width: number): Spool;
   /** Called after each batch of a stage. */
   onBatch(stage: Stage, batch: number): void;
 }
 
 /**
  * Quantizes one decoder layer: each stage is run on what the quantized stages before it leave, its linears are quantized against the
- * Hessian of their input, packed and written, and the next stage runs on them.
- * @param hidden the hidden states that come in; it is empty afterwards
+ * Hessian of their input, packed and written, and the next stage runs on them. With a second stream, the same tokens go through the
+ * original weights beside it, and the linears are aimed at what they give there.
+ * @param hidden the hidden states that come in, a spool a stream: the quantized model's, then the original's if there is retargeting; empty afterwards
  * @param into where the hidden states go that come out; absent after the last layer, where nobody needs them
+ * @param alike both streams are still the same, before the first layer
  */
-export async function quantizeLayer(run: LayerRun, stages: readonly Stage[], hidden: Spool, into: Spool | undefined): Promise<void> {
-  let state = hidden;
-  /** Tensors that are quantized by now, as later stages see them. */
-  const done = new Map<string, Float32Array<ArrayBuffer>>();
+export async function quantizeLayer(
+  run: LayerRun, stages: readonly Stage[], hidden: readonly Spool[], into: readonly Spool[] | undefined, alike: boolean,
+): Promise<void> {
+  let states = hidden;
+  /** For each stream the tensors that its next stages need and that are at hand. */
+  const seen = hidden.map(() => new Map<string, Float32Array<ArrayBuffer>>());
+  let same = alike;
   for (const stage of stages) {
     const last = stage.x === undefined;
     if (last && into === undefined) return;
-    const weights = await run.watch.time("read", () =>
-      weightsOf(stage, async (tensor) => {
-        const quantized = done.get(tensor);
-        // The graph takes the memory over; no later stage needs it.
-        done.delete(tensor);
-        return quantized ?? run.checkpoint.readFloat32(tensor);
-      }),
-    );
     // Linears of one stage have one input and one scheme: readers fuse them.
     const quantizing = stage.linears.map(({ name }) => run.plans.get(name)!).find(({ scheme }) => scheme !== undefined);
-    const hessian = quantizing === undefined ? undefined : await run.engine.hessian(quantizing.inFeatures);
-    const next = last ? into! : run.spool(stage.name, stateWidth(stage));
-    const left = await runStage(run, stage, weights, hessian, state, next);
-    if (left !== state && state !== hidden) await state.close();
-    state = left;
-    const prepared = hessian === undefined ? undefined : await prepare(run, hessian, quantizing!.scheme!.groupSize);
+    const gathering = quantizing && (await gatheringOf(run.engine, quantizing.inFeatures, hidden.length > 1 && !same));
+    const looks = onlyLooks(stage);
+    const passages: Passage[] = [];
+    try {
+      for (const [i, from] of states.entries()) {
+        // A stage that leaves nothing, and at whose input nobody looks, need not be run.
+        if (looks && i >= (gathering?.streams ?? 0)) continue;
+        const weights = await run.watch.time("read", () => weightsOf(stage, readerOf(run.checkpoint, seen, i)));
+        const next = looks ? from : last ? into![i] : run.spool(stage.name, i, stateWidth(stage));
+        passages.push(new Passage(run, stage, await run.engine.prepare(stage.graph, weights), from, next));
+      }
+      await runStage(run, stage, passages, gathering);
+    } finally {
+      for (const passage of passages) await passage.release();
+    }
+    if (!looks) {
+      if (states !== hidden) for (const state of states) await state.close();
+      states = passages.map(({ into: left }) => left);
+    }
+    const { prepared, cross } = gathering === undefined ? {} : await prepare(run, gathering, quantizing!.scheme!.groupSize);
     for (const { name } of stage.linears) {
       run.signal?.throwIfAborted();
-      const dequantized = await quantizeAndWrite(run, run.plans.get(name)!, prepared);
-      if (dequantized !== undefined) done.set(`${name}.weight`, dequantized);
+      const quantized = await quantizeAndWrite(run, run.plans.get(name)!, prepared, cross);
+      if (quantized === undefined) continue;
+      same = false;
+      [quantized.dequantized, quantized.weight].forEach((weight, i) => seen[i]?.set(`${name}.weight`, weight));
     }
   }
+}
+
+/** Reads the tensors of one stream: what a linear before it has left, or else what the checkpoint says. */
+function readerOf(checkpoint: Checkpoint, seen: readonly Map<string, Float32Array<ArrayBuffer>>[], stream: number) {
+  return async (tensor: string): Promise<Float32Array<ArrayBuffer>> => {
+    const ready = seen[stream].get(tensor);
+    // The graph takes the memory over; no later stage needs it.
+    seen[stream].delete(tensor);
+    if (ready !== undefined) return ready;
+    const values = await checkpoint.readFloat32(tensor);
+    // What is not quantized is the same in every stream, and read once.
+    for (const other of seen.slice(stream + 1)) if (!other.has(tensor)) other.set(tensor, values.slice());
+    return values;
+  };
+}
+
+/** What is gathered of a stage's inputs, of the first `streams` streams. */
+interface Gathering {
+  readonly streams: number;
+  add(xs: readonly Activations[]): Promise<readonly Activations[]>;
+  finish(): Promise<{ readonly sum: Float32Array<ArrayBuffer>; readonly cross?: Float32Array<ArrayBuffer>; readonly rows: number }>;
+}
+
+async function gatheringOf(engine: Engine, n: number, both: boolean): Promise<Gathering> {
+  if (both) {
+    const accumulator = await engine.crossHessian(n);
+    return { streams: 2, add: ([x, original]) => accumulator.add(x, original), finish: () => accumulator.finish() };
+  }
+  const accumulator = await engine.hessian(n);
+  return { streams: 1, add: async ([x]) => [await accumulator.add(x)], finish: () => accumulator.finish() };
 }
 
 /** Values a token that a stage leaves behind. */
@@ -78,70 +122,111 @@ function stateWidth(stage: Stage): number {
   return stage.carry.reduce((sum, name) => sum + widths.get(name)!, 0);
 }
 
-async function runStage(
-  run: LayerRun,
-  stage: Stage,
-  weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
-  hessian: HessianAccumulator | undefined,
-  from: Spool,
-  into: Spool,
-): Promise<Spool> {
-  const { engine, watch } = run;
-  const recycle = (all: readonly Activations[]): void => all.forEach((activations) => engine.recycle(activations));
-  // A stage that only looks (a norm) leaves its inputs where they lie.
-  const onlyLooks = stage.carry.every((name) => stage.graph.inputs.some((input) => input.name === name)) && stage.carry.length === stage.graph.inputs.length;
-  const graph = await engine.prepare(stage.graph, weights);
-  try {
-    let putting = Promise.resolve();
-    let held = from.isInMemory(0);
-    let coming = from.take(0);
-    for (let batch = 0; batch < run.batches; batch += 1) {
-      run.signal?.throwIfAborted();
-      const state = await watch.time("read", () => coming);
-      const wasHeld = held;
-      if (batch + 1 < run.batches) {
-        // Read ahead while the engine computes.
-        held = from.isInMemory(batch + 1);
-        coming = from.take(batch + 1);
-        coming.catch(() => undefined);
-      }
-      const { inputs, outputs } = await watch.time("forward", () => graph.run(state));
-      if (hessian !== undefined) outputs[stage.x!] = await watch.time("hessian", () => hessian.add(outputs[stage.x!]));
-      const all = { ...inputs, ...outputs };
-      const kept = Object.fromEntries(stage.carry.map((name) => [name, all[name]]));
-      recycle(Object.keys(all).filter((name) => !stage.carry.includes(name)).map((name) => all[name]));
-      if (onlyLooks) {
-        recycle(from.restore(batch, kept, wasHeld));
-      } else {
-        await watch.time("write", () => putting);
-        // Written behind, while the engine computes the next batch.
-        putting = into.put(batch, kept).then(recycle);
-        putting.catch(() => undefined);
-      }
-      run.onBatch(stage, batch);
-    }
-    await watch.time("write", () => putting);
-  } finally {
-    await graph.release();
-  }
-  return onlyLooks ? from : into;
+/** Whether a stage (a norm) leaves its inputs where they lie, and no more. */
+function onlyLooks(stage: Stage): boolean {
+  return stage.carry.every((name) => stage.graph.inputs.some((input) => input.name === name)) && stage.carry.length === stage.graph.inputs.length;
 }
 
-async function prepare({ engine, settings, watch }: LayerRun, accumulator: HessianAccumulator, groupSize: number): Promise<PreparedHessian | HessianProblem> {
-  const { sum, rows } = await watch.time("hessian", () => accumulator.finish());
-  return watch.time("factor", () => prepareHessianIn(engine, sum, rows, { order: settings.order, groupSize, damp: settings.damp }));
+/** Runs all batches through a stage, the streams side by side. */
+async function runStage(run: LayerRun, stage: Stage, passages: readonly Passage[], gathering: Gathering | undefined): Promise<void> {
+  for (let batch = 0; batch < run.batches; batch += 1) {
+    run.signal?.throwIfAborted();
+    const all: BatchState[] = [];
+    for (const passage of passages) all.push(await passage.run(batch));
+    if (gathering !== undefined) {
+      const xs = await run.watch.time("hessian", () => gathering.add(all.slice(0, gathering.streams).map((values) => values[stage.x!])));
+      xs.forEach((x, i) => (all[i][stage.x!] = x));
+    }
+    for (const [i, passage] of passages.entries()) await passage.leave(batch, all[i]);
+    run.onBatch(stage, batch);
+  }
+  for (const passage of passages) await passage.written();
+}
+
+/** The way of one stream through a stage: each batch is taken from a spool, run, and put into another. */
+class Passage {
+  private putting = Promise.resolve();
+  private coming: { readonly held: boolean; readonly state: Promise<BatchState> };
+  private held = false;
+
+  /** @param into where what lives on is put: `from` itself, if the stage only looks at it */
+  constructor(
+    private readonly layer: LayerRun,
+    private readonly stage: Stage,
+    private readonly graph: PreparedGraph,
+    private readonly from: Spool,
+    readonly into: Spool,
+  ) {
+    this.coming = this.take(0);
+  }
+
+  /** Everything that goes into the stage and comes out of it, by name. */
+  async run(batch: number): Promise<BatchState> {
+    const { watch, batches } = this.layer;
+    const state = await watch.time("read", () => this.coming.state);
+    this.held = this.coming.held;
+    // Read ahead while the engine computes.
+    if (batch + 1 < batches) this.coming = this.take(batch + 1);
+    const { inputs, outputs } = await watch.time("forward", () => this.graph.run(state));
+    return { ...inputs, ...outputs };
+  }
+
+  /** Keeps what lives on, and gives back the rest. */
+  async leave(batch: number, all: Readonly<BatchState>): Promise<void> {
+    const { engine, watch } = this.layer;
+    const recycle = (given: readonly Activations[]): void => given.forEach((activations) => engine.recycle(activations));
+    const { carry } = this.stage;
+    const kept = Object.fromEntries(carry.map((name) => [name, all[name]]));
+    recycle(Object.keys(all).filter((name) => !carry.includes(name)).map((name) => all[name]));
+    if (this.into === this.from) {
+      recycle(this.from.restore(batch, kept, this.held));
+    } else {
+      await watch.time("write", () => this.putting);
+      // Written behind, while the engine computes the next batch.
+      this.putting = this.into.put(batch, kept).then(recycle);
+      this.putting.catch(() => undefined);
+    }
+  }
+
+  /** Returns when all that was put is where it belongs. */
+  written(): Promise<void> {
+    return this.layer.watch.time("write", () => this.putting);
+  }
+
+  release(): Promise<void> {
+    return this.graph.release();
+  }
+
+  private take(batch: number) {
+    const held = this.from.isInMemory(batch);
+    const state = this.from.take(batch);
+    // An error is thrown by whoever awaits it.
+    state.catch(() => undefined);
+    return { held, state };
+  }
+}
+
+async function prepare({ engine, settings, watch }: LayerRun, gathering: Gathering, groupSize: number): Promise<{
+  readonly prepared: PreparedHessian | HessianProblem;
+  readonly cross: CrossCorrelation | CrossProblem | undefined;
+}> {
+  const { sum, cross, rows } = await watch.time("hessian", () => gathering.finish());
+  const prepared = await watch.time("factor", () => prepareHessianIn(engine, sum, rows, { order: settings.order, groupSize, damp: settings.damp }));
+  return { prepared, cross: cross && crossCorrelation(cross, rows) };
 }
 
 /**
  * Quantizes one linear as planned, packs and writes it; with a Hessian that cannot be used, rounds it to nearest and says so.
- * Returns what a reader will make of it, or undefined if it stays as it is: then its own tensor is still to be copied.
+ * Returns what a reader will make of it, and the weight as it was; or undefined if it stays as it is: then its own tensor is still to be copied.
  * @param prepared absent for `rtn`, and where the whole stage stays as it is
+ * @param cross what the weight is retargeted by
  */
 export async function quantizeAndWrite(
   run: LinearRun,
   plan: LinearPlan,
-  prepared: PreparedHessian | HessianProblem | undefined,
-): Promise<Float32Array<ArrayBuffer> | undefined> {
+  prepared?: PreparedHessian | HessianProblem,
+  cross?: CrossCorrelation | CrossProblem,
+): Promise<{ readonly weight: Float32Array<ArrayBuffer>; readonly dequantized: Float32Array<ArrayBuffer> } | undefined> {
   const { name, outFeatures, inFeatures, scheme, why } = plan;
   if (scheme === undefined) {
     run.onLinear({ name, outFeatures, inFeatures, note: why! });
@@ -152,14 +237,14 @@ export async function quantizeAndWrite(
   const method = hessian === undefined ? "rtn" : "gptq";
   const weight = await watch.time("read", () => run.checkpoint.readFloat32(`${name}.weight`));
   const { linear, dequantized, stats } = await watch.time("sweep", () =>
-    quantizeLinear(run.engine, { rows: outFeatures, cols: inFeatures, data: weight }, { name, scheme, method, recipe: settings, ...(hessian && { hessian }) }),
+    quantizeLinear(run.engine, { rows: outFeatures, cols: inFeatures, data: weight }, { name, scheme, method, recipe: settings, ...(hessian && { hessian }), ...(hessian && cross && "matrix" in cross && { cross }) }),
   );
   const tensors = await watch.time("pack", () => run.format.pack(name, linear));
   await watch.time("write", async () => {
     for (const tensor of tensors) await run.writer.write(tensor);
   });
 
-  const notes = troubles(prepared, settings.damp, stats.clippedScales);
+  const notes = troubles(prepared, cross, settings.damp, stats.clippedScales);
   for (const note of notes) run.onWarning(`${name}: ${note}`);
   run.onLinear({
     name, outFeatures, inFeatures,
@@ -171,16 +256,19 @@ export async function quantizeAndWrite(
     },
     ...(notes.length > 0 && { note: notes.join("; ") }),
   });
-  return dequantized.data;
+  return { weight, dequantized: dequantized.data };
 }
 
 /** What came out worse than it should have. */
-function troubles(prepared: PreparedHessian | HessianProblem | undefined, damp: number, clippedScales: number): string[] {
+function troubles(
+  prepared: PreparedHessian | HessianProblem | undefined, cross: CrossCorrelation | CrossProblem | undefined, damp: number, clippedScales: number,
+): string[] {
   const told: string[] = [];
   if (prepared !== undefined && "problem" in prepared) told.push(`could not be calibrated, ${prepared.detail}: rounded to nearest`);
   else if (prepared !== undefined && prepared.raised > 0) {
     told.push(`damping raised from ${damp.toFixed(2)} to ${prepared.damp.toFixed(2)}: with less its Hessian is not positive definite`);
   }
+  if (cross !== undefined && "problem" in cross) told.push(`not retargeted: ${cross.detail}`);
   if (clippedScales > 0) told.push(`${String(clippedScales)} scales are larger than their dtype holds, and clipped`);
   return told;
 }

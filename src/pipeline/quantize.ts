@@ -118,10 +118,10 @@ async function calibrationOf(job: QuantizeJob, checkpoint: Checkpoint, decoder: 
 }
 
 /** Better refused now than after hours. */
-async function checkSpace(job: QuantizeJob, { bytes, decoder }: PreparedRun, tokens: number): Promise<void> {
+async function checkSpace(job: QuantizeJob, { bytes, decoder, settings }: PreparedRun, tokens: number): Promise<void> {
   if (job.freeSpace === undefined) return;
   // Those before and after the layer that is under way, in float32.
-  const hidden = 2 * 4 * (decoder?.hiddenSize ?? 0) * tokens;
+  const hidden = streamsOf(settings) * 2 * 4 * (decoder?.hiddenSize ?? 0) * tokens;
   const free = await job.freeSpace();
   if (free < bytes + hidden) {
     throw new InputError(`${job.sink.label} has ${megabytes(free)} free; the checkpoint takes ${megabytes(bytes)}${hidden > 0 ? `, and hidden states ${megabytes(hidden)} while it is made` : ""}`);
@@ -141,6 +141,7 @@ class Run {
   private readonly budget: MemoryBudget;
   private readonly batches: readonly Batch[];
   private readonly progress: Progress;
+  private readonly streams: readonly number[];
   /** The journal's next line, while the next layer is under way. */
   private pending: Promise<void> = Promise.resolve();
 
@@ -158,6 +159,7 @@ class Run {
     this.plans = new Map(prepared.plan.linears.map((linear) => [linear.name, linear]));
     this.budget = new MemoryBudget(prepared.settings.memory);
     this.batches = batchesOf(calibration?.set.sequences ?? []);
+    this.streams = Array.from({ length: streamsOf(prepared.settings) }, (_, stream) => stream);
     this.progress = new Progress(prepared.plan.layers.length, watch, emit);
   }
 
@@ -184,7 +186,7 @@ class Run {
   }
 
   /** Reads the journal: which layer comes next (−1: not even what lies outside the layers is written), and the hidden states there. */
-  private async takeUp(entries: readonly JournalEntry[]): Promise<{ next: number; hidden: Spool | undefined }> {
+  private async takeUp(entries: readonly JournalEntry[]): Promise<{ next: number; hidden: readonly Spool[] | undefined }> {
     const { sink } = this.job;
     const { plan } = this.prepared;
     let last: Extract<JournalEntry, { layer: number }> | undefined;
@@ -205,14 +207,16 @@ class Run {
     if (last === undefined) return { next: -1, hidden: undefined };
     await this.finishShards();
     if (last.hidden === undefined) return { next: last.layer + 1, hidden: undefined };
-    const { file, size, sha256 } = last.hidden;
-    if ((await (await sink.scratch(file)).hash(size)) !== sha256) {
-      throw new InputError(`${sink.label}: the hidden states after layer ${String(last.layer)} are damaged; use --overwrite to start anew`);
+    const { layer } = last;
+    for (const { file, size, sha256 } of last.hidden) {
+      if ((await (await sink.scratch(file)).hash(size)) !== sha256) {
+        throw new InputError(`${sink.label}: the hidden states after layer ${String(layer)} are damaged; use --overwrite to start anew`);
+      }
     }
-    const hidden = this.hiddenSpool(last.layer + 1);
+    const hidden = this.hiddenSpools(layer + 1);
     const { hiddenSize: width } = this.prepared.decoder!;
-    this.batches.forEach((batch, i) => hidden.adopt(i, new Map([["h", { batch: batch.length, tokens: batch[0].length, width }]])));
-    return { next: last.layer + 1, hidden };
+    for (const spool of hidden) this.batches.forEach((batch, i) => spool.adopt(i, new Map([["h", { batch: batch.length, tokens: batch[0].length, width }]])));
+    return { next: layer + 1, hidden };
   }
 
   /** Round to nearest: every linear by itself. */
@@ -232,17 +236,17 @@ class Run {
     }
   }
 
-  private async calibrate(from: number, resumed: Spool | undefined): Promise<void> {
+  private async calibrate(from: number, resumed: readonly Spool[] | undefined): Promise<void> {
     const { plan, decoder } = this.prepared;
     let hidden = resumed ?? (from === 0 ? await this.embedAll() : undefined);
     for (let layer = from; layer < plan.layers.length; layer += 1) {
       const stages = decoder!.stages(layer, this.calibration!.sequenceLength);
       const last = layer === plan.layers.length - 1;
-      const into = last ? undefined : this.hiddenSpool(layer + 1);
+      const into = last ? undefined : this.hiddenSpools(layer + 1);
       const reports: LinearReport[] = [];
-      await quantizeLayer(this.layerRun(layer, stages, reports), stages, hidden!, into);
+      await quantizeLayer(this.layerRun(layer, stages, reports), stages, hidden!, into, layer === 0);
       for (const name of plan.layers[layer]) if (this.linearOf(name)?.scheme === undefined) await this.copy(name);
-      await this.commit({ layer, linears: reports }, last ? undefined : hiddenFile(layer + 1));
+      await this.commit({ layer, linears: reports }, last ? [] : this.streams.map((stream) => hiddenFile(layer + 1, stream)));
       this.progress.layerDone(layer);
       hidden = into;
     }
@@ -273,7 +277,7 @@ class Run {
       ...this.linearRun(layer, reports),
       plans: this.plans,
       batches: this.batches.length,
-      spool: (stage, width) => new Spool(this.budget, this.stride(width), () => this.job.sink.scratch(`spill-${stage.replaceAll(" ", "-")}.bin`)),
+      spool: (stage, stream, width) => new Spool(this.budget, this.stride(width), () => this.job.sink.scratch(`spill-${stage.replaceAll(" ", "-")}-${String(stream)}.bin`)),
       onBatch: (stage, batch) => {
         tokens = (batch === 0 ? 0 : tokens) + tokensOf(this.batches[batch]);
         this.progress.batchDone(layer, stages.indexOf(stage), stages.length, stage.name, tokens, total);
@@ -281,23 +285,27 @@ class Run {
     };
   }
 
-  private async embedAll(): Promise<Spool> {
+  private async embedAll(): Promise<readonly Spool[]> {
     const { checkpoint, decoder } = this.prepared;
-    const spool = new Spool(this.budget, this.stride(decoder!.hiddenSize), () => this.job.sink.scratch("spill-embedding.bin"));
+    const spools = this.streams.map((stream) =>
+      new Spool(this.budget, this.stride(decoder!.hiddenSize), () => this.job.sink.scratch(`spill-embedding-${String(stream)}.bin`)));
     for (const [i, batch] of this.batches.entries()) {
-      await spool.put(i, { h: await this.watch.time("read", () => embedBatch(checkpoint, decoder!, batch)) });
+      const h = await this.watch.time("read", () => embedBatch((name, rows) => checkpoint.readRows(name, rows), decoder!, batch));
+      for (const spool of spools) await spool.put(i, { h: { ...h, data: h.data.slice() } });
     }
-    return spool;
+    return spools;
   }
 
-  /** The hidden states that go into a layer: in a file whatever happens, since a run is taken up from there. */
-  private hiddenSpool(layer: number): Spool {
-    const open = async (): Promise<ScratchFile> => {
-      // The file holds the states of two layers before, from which a run is taken up until the journal knows of the layer in between.
-      await this.pending;
-      return this.job.sink.scratch(hiddenFile(layer));
-    };
-    return new Spool(this.budget, this.stride(this.prepared.decoder!.hiddenSize), open, true);
+  /** The hidden states that go into a layer, a spool a stream: in files whatever happens, since a run is taken up from there. */
+  private hiddenSpools(layer: number): readonly Spool[] {
+    return this.streams.map((stream) => {
+      const open = async (): Promise<ScratchFile> => {
+        // The file holds the states of two layers before, from which a run is taken up until the journal knows of the layer in between.
+        await this.pending;
+        return this.job.sink.scratch(hiddenFile(layer, stream));
+      };
+      return new Spool(this.budget, this.stride(this.prepared.decoder!.hiddenSize), open, true);
+    });
   }
 
   /** Bytes of the largest batch, for so many values a token. */
@@ -323,22 +331,22 @@ class Run {
   }
 
   /** Puts a finished layer into the journal, once it would survive a power cut, while the next layer is under way. */
-  private async commit(entry: { readonly layer: number; readonly linears: readonly LinearReport[] }, hidden?: string): Promise<void> {
+  private async commit(entry: { readonly layer: number; readonly linears: readonly LinearReport[] }, files: readonly string[] = []): Promise<void> {
     await this.pending;
     await this.checkSource();
     this.pending = this.watch.time("write", async () => {
       const { sink } = this.job;
       await this.writer.sync();
-      if (hidden === undefined) {
-        await sink.log(JSON.stringify(entry satisfies JournalEntry));
-      } else {
-        const scratch = await sink.scratch(hidden);
+      const hidden = [];
+      for (const file of files) {
+        const scratch = await sink.scratch(file);
         await scratch.sync();
         const size = this.hiddenBytes();
         const sha256 = await scratch.hash(size);
-        if (sha256 === undefined) throw new InputError(`${sink.label}: ${hidden} is shorter than it was written: it changed under us`);
-        await sink.log(JSON.stringify({ ...entry, hidden: { file: hidden, size, sha256 } } satisfies JournalEntry));
+        if (sha256 === undefined) throw new InputError(`${sink.label}: ${file} is shorter than it was written: it changed under us`);
+        hidden.push({ file, size, sha256 });
       }
+      await sink.log(JSON.stringify({ ...entry, ...(hidden.length > 0 && { hidden }) } satisfies JournalEntry));
       await this.finishShards();
     });
     // An error is thrown by whoever awaits it next; until then it is not unheard.
@@ -397,7 +405,12 @@ class Run {
 
 type ShardReport = Report["shards"][number];
 
+/** How many streams of hidden states go through the layers: the quantized model's, and to retarget by it the original's. */
+function streamsOf({ retarget }: ResolvedSettings): number {
+  return retarget ? 2 : 1;
+}
+
 /** Two files in turn: writing over one costs much less than filling a new one. */
-function hiddenFile(layer: number): string {
-  return `hidden-${layer % 2 === 0 ? "even" : "odd"}.bin`;
+function hiddenFile(layer: number, stream: number): string {
+  return `hidden-${layer % 2 === 0 ? "even" : "odd"}-${String(stream)}.bin`;
 }

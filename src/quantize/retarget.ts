@@ -1,5 +1,6 @@
 import type { LinearAlgebra } from "../engine/engine.js";
 import type { PreparedHessian } from "./hessian.js";
+import { findNonFinite } from "./matrix.js";
 import { transposed, untranspose } from "./transpose.js";
 
 /**
@@ -8,6 +9,25 @@ import { transposed, untranspose } from "./transpose.js";
  */
 export interface CrossCorrelation {
   readonly matrix: Float32Array;
+}
+
+/** Why nothing can be retargeted by what was gathered. */
+export interface CrossProblem {
+  readonly problem: "not finite";
+  /** One sentence without the linear's name. */
+  readonly detail: string;
+}
+
+/**
+ * Makes ready for the linears of a stage what was gathered of its inputs.
+ * @param sum (X − X̃)ᵀX̃ over all tokens [n, n]
+ * @param tokens rows of X
+ */
+export function crossCorrelation(sum: Float32Array, tokens: number): CrossCorrelation | CrossProblem {
+  if (findNonFinite(sum) >= 0) return { problem: "not finite", detail: "its input in the original model holds NaN or infinity" };
+  const matrix = new Float32Array(new SharedArrayBuffer(sum.byteLength));
+  for (let i = 0; i < sum.length; i++) matrix[i] = sum[i] / tokens;
+  return { matrix };
 }
 
 /** Rows of C and of the factor that are copied at a time: they lie in shared memory, which engines refuse. */
