@@ -30,6 +30,8 @@ const RUNS = [
   "--format compressed-tensors --bits 4 --group-size -1",
   "--format compressed-tensors --bits 4 --group-size 32 --no-sym",
   "--format compressed-tensors --bits 8 --group-size 64",
+  "--format gptq --bits 4 --group-size 32 --bits-for *.0.self_attn.q_proj=8 --bits-for *.o_proj=3 --keep *.1.self_attn.o_proj",
+  "--format compressed-tensors --bits 4 --group-size 32 --bits-for *.0.self_attn.q_proj=8 --bits-for *.o_proj=8 --keep *.1.self_attn.o_proj",
 ];
 
 if (!hasPython()) {

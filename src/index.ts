@@ -23,7 +23,7 @@ export type { LinearReport, PartSeconds } from "./report/report.js";
 export type { Bits, Order } from "./quantize/scheme.js";
 export type { GroupSize } from "./pipeline/options.js";
 export type { Method } from "./quantize/slab.js";
-export type { LinearPlan } from "./formats/format.js";
+export type { BitsMix, LinearPlan } from "./formats/format.js";
 
 export interface QuantizeOptions extends QuantizeSettings {
   /** Folder of the checkpoint, in the Hub's layout: config.json, safetensors, tokenizer.json. */

@@ -24,8 +24,8 @@ export async function run(args: Arguments): Promise<void> {
   console.log(table(["tensor", "dtype", "shape", ">size", "file"], tensors.map(({ name, dtype, shape, bytes: size, file }) => [name, dtype, `[${shape.join(", ")}]`, formatBytes(size), file])));
   console.log(`${modelType === undefined ? "" : `${modelType}: `}${String(tensors.length)} tensors, ${formatBytes(bytes)} in ${String(files.length)} ${files.length === 1 ? "file" : "files"}`);
   if (quantization) {
-    const { format, bits, groupSize, symmetric, linears } = quantization;
+    const { format, bits, groupSize, symmetric, linears, mix } = quantization;
     const groups = groupSize === -1 ? "one scale a row" : `groups of ${String(groupSize)}`;
-    console.log(`${format}: ${String(linears)} linears at ${String(bits)} bits, ${groups}, ${symmetric ? "symmetric" : "asymmetric"}, ${formatBytes(quantization.bytes)}`);
+    console.log(`${format}: ${String(linears)} linears at ${mix.length > 1 ? mix.map((own) => `${String(own.bits)} bits (${String(own.linears)})`).join(", ") : `${String(bits)} bits`}, ${groups}, ${symmetric ? "symmetric" : "asymmetric"}, ${formatBytes(quantization.bytes)}`);
   }
 }

@@ -1,7 +1,7 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
 import { FORMATS } from "../formats/formats.js";
-import { planQuantize, quantize, type LinearReport, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
-import { GROUP_SIZES } from "../pipeline/options.js";
+import { InputError, planQuantize, quantize, type Bits, type BitsMix, type LinearReport, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
+import { GROUP_SIZES, TABLE_BITS } from "../pipeline/options.js";
 import { BITS, ORDERS } from "../quantize/scheme.js";
 import { METHODS } from "../quantize/slab.js";
 import { StatusLine } from "./status-line.js";
@@ -17,6 +17,9 @@ export function builder(yargs: Argv) {
     .option("output", { alias: "o", describe: "folder for the quantized checkpoint", type: "string", demandOption: true })
     .option("method", { choices: METHODS, default: "gptq" as const, describe: "gptq calibrates; rtn rounds to nearest, for any architecture" })
     .option("bits", { choices: BITS, default: 4 as const })
+    .option("keep", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "linears that stay as they are, as *.down_proj or model.layers.0.*; may be given again" })
+    .option("bits-for", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "other bits for some linears, as *.down_proj=8; may be given again, the last that matches counts" })
+    .option("lm-head", { choices: TABLE_BITS, describe: "bits of lm_head, of a model that has one of its own [default: it stays as it is]" })
     .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale; -1: one scale a row [default: the largest of 128, 64, 32 that divides every linear]" })
     .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
     .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
@@ -44,10 +47,12 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   const settings = {
     source: args.source,
     method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, quality: args.quality, search: args.search, damp: args.damp,
+    keep: args.keep, bitsFor: args.bitsFor.map(parseBitsFor),
     samples: args.samples, seed: args.seed,
     maxShardSize: parseBytes(args.maxShardSize, "max-shard-size"), memory: parseBytes(args.memory, "memory"),
     ...(args.refine !== undefined && { refine: args.refine }),
     ...(args.retarget !== undefined && { retarget: args.retarget }),
+    ...(args.lmHead !== undefined && { lmHead: args.lmHead }),
     ...(args.groupSize !== undefined && { groupSize: args.groupSize }),
     ...(args.sequenceLength !== undefined && { sequenceLength: args.sequenceLength }),
   };
@@ -69,13 +74,26 @@ async function dryRun(settings: Omit<QuantizeOptions, "output">, json: boolean):
     console.log(JSON.stringify({ type: "dry-run", linears: plan.linears, groupSize: plan.groupSize, bitsPerWeight: plan.bitsPerWeight, notices: plan.notices, sourceBytes, bytes, shards }));
     return;
   }
-  console.log(`${String(quantized)} of ${String(plan.linears.length)} linears at ${plan.bitsPerWeight.toFixed(2)} bits a weight, ${groups(plan.groupSize)}`);
+  console.log(`${String(quantized)} of ${String(plan.linears.length)} linears${plan.mix.length > 1 ? ` (${mixText(plan.mix)})` : ""} at ${plan.bitsPerWeight.toFixed(2)} bits a weight, ${groups(plan.groupSize)}`);
   console.log(`${formatBytes(sourceBytes)} → ${formatBytes(bytes)} in ${shards.map(({ file }) => file).join(", ")}`);
   for (const notice of plan.notices) console.log(`Note: ${notice}`);
 }
 
+/** "*.down_proj=8" */
+function parseBitsFor(text: string): { pattern: string; bits: Bits } {
+  const at = text.lastIndexOf("=");
+  if (at < 1) throw new InputError(`--bits-for is ${JSON.stringify(text)}; give a pattern and bits, as *.down_proj=8`);
+  // What are no bits at all is refused with the other options.
+  return { pattern: text.slice(0, at), bits: Number(text.slice(at + 1)) as Bits };
+}
+
 function groups(size: number): string {
   return size === -1 ? "one scale a row" : `groups of ${String(size)}`;
+}
+
+/** "10 at 8 bits, 20 at 4 bits" */
+function mixText(mix: BitsMix): string {
+  return mix.map(({ bits, linears }) => `${String(linears)} at ${String(bits)} bits`).join(", ");
 }
 
 /** Events as text for people. */
@@ -90,7 +108,7 @@ class QuantizeReporter {
   readonly onEvent = (event: QuantizeEvent): void => {
     switch (event.type) {
       case "plan":
-        this.status.print(`${event.source} → ${event.output}: ${event.method}, ${String(event.bits)} bits, ${groups(event.groupSize)}, format ${event.format}`);
+        this.status.print(`${event.source} → ${event.output}: ${event.method}, ${event.mix.length > 1 ? mixText(event.mix) : `${String(event.mix[0].bits)} bits`}, ${groups(event.groupSize)}, format ${event.format}`);
         this.status.print(`${String(event.quantized)} of ${String(event.linears)} linears in ${String(event.layers)} layers; ${formatBytes(event.sourceBytes)} → ${formatBytes(event.bytes)}`);
         for (const notice of event.notices) this.status.print(`Note: ${notice}`);
         break;
@@ -151,8 +169,10 @@ function closingTable({ linears }: Report): string {
     if (first === undefined) return [kind, String(all.length), "as it was", "", "", "", ""];
     const errors = done.map(({ relativeError }) => relativeError);
     const worst = done.reduce((a, b) => (b.relativeError > a.relativeError ? b : a));
+    const bits = done.map((linear) => linear.bits).sort((a, b) => a - b);
+    const span = bits[0] === bits.at(-1) ? String(bits[0]) : `${String(bits[0])}–${String(bits.at(-1))}`;
     return [
-      kind, String(all.length), `${String(first.bits)} bits, ${String(first.groupSize)}`,
+      kind, String(all.length), `${span} bits, ${String(first.groupSize)}${done.length < all.length ? `; ${String(all.length - done.length)} as they were` : ""}`,
       (errors.reduce((sum, error) => sum + error, 0) / errors.length).toExponential(2),
       worst.relativeError.toExponential(2), /\.(\d+)\./.exec(worst.name)?.[1] ?? "",
       done.reduce((sum, { seconds }) => sum + seconds, 0).toFixed(1),

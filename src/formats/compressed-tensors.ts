@@ -6,6 +6,7 @@ import type { Tensor, TensorSpec } from "../safetensors/tensor.js";
 import { alongCols, alongRows, packBits, unpackBits, wordsFor } from "./bits.js";
 import type { Format, FormatRun, LinearPlan, PackedFormat } from "./format.js";
 import { patternRegex, patternsOf } from "./module-patterns.js";
+import { severalBits } from "./several-bits.js";
 import { bytesOf, expectFinite, expectTensor, wordsOf } from "./packed-tensors.js";
 
 /** vLLM reads these; compressed-tensors itself has packed 3 bits in two ways over its versions. */
@@ -37,6 +38,7 @@ export const compressedTensors: Format = {
     if (outFeatures % 64 !== 0) found.push(`vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
     return found;
   },
+  runNotes: (schemes) => (severalBits(schemes) ? ["llama.cpp's converter takes compressed-tensors with one setting for all linears only"] : []),
   layout(name, { outFeatures, inFeatures }, { bits, groupSize, symmetric, scaleDtype }) {
     const groups = inFeatures / groupSize;
     const specs: TensorSpec[] = [
@@ -83,10 +85,15 @@ function configOf(run: FormatRun): Record<string, unknown> {
     if (key !== undefined) counts.set(key, (counts.get(key) ?? 0) + 1);
   }
   const byCount = [...counts].sort((a, b) => b[1] - a[1]).map(([key]) => key);
+  const lmHead = run.linears.find(({ name }) => name === run.lmHead);
   const groups = byCount.map((key, i) => [
     `group_${i}`,
     {
-      targets: i === 0 ? ["Linear"] : patternsOf(run.linears, (linear) => keyOf(linear) === key).map((pattern) => `re:${patternRegex(pattern)}`),
+      // lm_head is a class of its own in vLLM and SGLang, no Linear, and so is always named.
+      targets: [
+        ...(i === 0 ? ["Linear"] : []),
+        ...patternsOf(run.linears, (linear) => keyOf(linear) === key && (i > 0 || linear === lmHead)).map((pattern) => `re:${patternRegex(pattern)}`),
+      ],
       weights: JSON.parse(key) as unknown,
     },
   ]);
@@ -94,8 +101,7 @@ function configOf(run: FormatRun): Record<string, unknown> {
     quant_method: "compressed-tensors",
     format: "pack-quantized",
     quantization_status: "compressed",
-    // lm_head is a Linear of the readers' models even where its weight is the embedding's.
-    ignore: [...run.linears.filter((linear) => linear.scheme === undefined).map((linear) => linear.name), run.lmHead ?? "lm_head"],
+    ignore: [...run.linears.filter((linear) => linear.scheme === undefined).map((linear) => linear.name), ...(lmHead === undefined ? [run.lmHead] : [])],
     config_groups: Object.fromEntries(groups) as Record<string, unknown>,
   };
 }
@@ -116,8 +122,16 @@ function detect(config: Record<string, unknown>): PackedFormat | undefined {
     symmetric: first.symmetric,
     suffixes: ["weight_packed", "weight_scale", "weight_shape"],
     optionalSuffixes: ["weight_zero_point"],
+    bitsOf: (shapes) => bitsByShape(shapes, settings),
     unpack: (name, tensors) => unpack(name, tensors, settings),
   };
+}
+
+/** The setting whose groups are as many as the scales, at that number of input channels. */
+function bitsByShape(shapes: ReadonlyMap<string, readonly number[]>, settings: readonly Setting[]): number {
+  const words = shapes.get("weight_packed")?.[1];
+  const groups = shapes.get("weight_scale")?.[1] ?? 0;
+  return (settings.find(({ bits, groupSize }) => groupSize > 0 && wordsFor(groups * groupSize, bits) === words) ?? settings[0]).bits;
 }
 
 interface Setting {

@@ -13,9 +13,12 @@ export interface LinearPlan {
   readonly why?: string;
 }
 
+/** How many linears there are of each number of bits, the largest number first. */
+export type BitsMix = readonly { readonly bits: number; readonly linears: number }[];
+
 /** What a format's config needs to know of the whole run. */
 export interface FormatRun {
-  /** Every linear of the decoder layers, in order. */
+  /** Every linear of the decoder layers, in order, and lm_head if it is to be quantized. */
   readonly linears: readonly LinearPlan[];
   /** The group size that was asked for: −1 for one scale a row. */
   readonly groupSize: number;
@@ -24,8 +27,8 @@ export interface FormatRun {
   readonly method: "rtn" | "gptq";
   readonly order: Order;
   readonly damp: number;
-  /** Module name of lm_head, when the model has one of its own. */
-  readonly lmHead?: string;
+  /** Module name of lm_head, which readers' models have even where its weight is the embedding's. It is quantized if it is among the linears. */
+  readonly lmHead: string;
   /** "shardsmith:VERSION" */
   readonly quantizer: string;
 }
@@ -41,6 +44,8 @@ export interface Format {
   refusesLinear(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string | undefined;
   /** What single readers will not take of it, though the format can hold it; none if all take it. For warnings, one a text. */
   notes(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string[];
+  /** The same of the schemes of a run's quantized linears, taken together. */
+  runNotes(schemes: readonly QuantScheme[]): string[];
   /** The tensors that a quantized linear becomes, before any of it is computed. */
   layout(name: string, linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme, order: Order): TensorSpec[];
   /** The same tensors with their bytes, in the same order. */
@@ -54,9 +59,12 @@ export interface Format {
 /** A packed checkpoint's own settings, for reading it. */
 export interface PackedFormat {
   readonly format: string;
+  /** Of most linears, or of those that its config says first. */
   readonly bits: number;
   readonly groupSize: number;
   readonly symmetric: boolean;
+  /** Bits of a packed linear, by the shapes of its tensors (by suffix). Where those do not say it: `bits`. */
+  bitsOf(shapes: ReadonlyMap<string, readonly number[]>): number;
   /** The tensor suffixes of a packed linear that must be there (for a module to count as packed), as "qweight". */
   readonly suffixes: readonly string[];
   /** Further suffixes that may be there. */

@@ -5,7 +5,8 @@ import { fromFloat32, toFloat32 } from "../safetensors/floats.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import { alongColsTransposed, alongRowsTransposed, packBits, unpackBits, wordsFor } from "./bits.js";
 import type { Format, FormatRun, LinearPlan, PackedFormat } from "./format.js";
-import { patternRegex, patternsOf } from "./module-patterns.js";
+import { patternRegex, patternsOf, withFused } from "./module-patterns.js";
+import { severalBits } from "./several-bits.js";
 import { bytesOf, expectFinite, expectTensor, transposed, wordsOf } from "./packed-tensors.js";
 
 /** The group sizes that GPTQModel's kernels take, beside one group a row. */
@@ -28,6 +29,7 @@ export const gptq: Format = {
   refusesRun: ({ bits }) => ((BITS as readonly number[]).includes(bits) ? undefined : `gptq holds ${BITS.join(", ")} bits, not ${bits}`),
   refusesLinear,
   notes,
+  runNotes: (schemes) => (severalBits(schemes) ? [MIXED] : []),
   layout(name, { outFeatures, inFeatures }, { bits, groupSize }) {
     const groups = inFeatures / groupSize;
     return [
@@ -57,6 +59,9 @@ export const gptq: Format = {
   },
   detect,
 };
+
+const MIXED =
+  "GPTQModel, vLLM and SGLang read several bits in one checkpoint from `dynamic`; transformers does not: for it, take the format compressed-tensors";
 
 function refusesLinear({ outFeatures, inFeatures }: Shape, { groupSize }: QuantScheme): string | undefined {
   if (inFeatures % groupSize !== 0) return `its ${inFeatures} input channels are not a multiple of the group size ${groupSize}`;
@@ -104,12 +109,13 @@ function configOf(run: FormatRun): Record<string, unknown> {
     if (key !== undefined) counts.set(key, (counts.get(key) ?? 0) + 1);
   }
   const [base] = [...counts].reduce((best, next) => (next[1] > best[1] ? next : best));
+  const lmHead = run.linears.some(({ name }) => name === run.lmHead);
   const dynamic: Record<string, unknown> = {};
   const unquantized = patternsOf(run.linears, (linear) => linear.scheme === undefined);
-  for (const pattern of unquantized) dynamic[`-:${patternRegex(pattern)}`] = {};
+  for (const pattern of withFused(unquantized)) dynamic[`-:${patternRegex(pattern)}`] = {};
   for (const key of counts.keys()) {
     if (key === base) continue;
-    for (const pattern of patternsOf(run.linears, (linear) => keyOf(linear) === key)) {
+    for (const pattern of withFused(patternsOf(run.linears, (linear) => keyOf(linear) === key))) {
       dynamic[`+:${patternRegex(pattern)}`] = JSON.parse(key) as Setting;
     }
   }
@@ -119,7 +125,9 @@ function configOf(run: FormatRun): Record<string, unknown> {
     desc_act: run.order === "act",
     act_group_aware: run.order === "group-aware",
     sym: run.symmetric,
-    lm_head: false,
+    lm_head: lmHead,
+    // transformers looks for packed linears in one list of layers only, and would make up an lm_head; so named, it looks everywhere.
+    ...(lmHead ? { block_name_to_quantize: "" } : {}),
     checkpoint_format: run.symmetric ? "gptq" : "gptq_v2",
     pack_dtype: "int32",
     // transformers refuses a damping outside (0, 1).
@@ -157,8 +165,16 @@ function detect(config: Record<string, unknown>): PackedFormat | undefined {
     symmetric: config["sym"] !== false,
     suffixes: ["qweight", "qzeros", "scales"],
     optionalSuffixes: ["g_idx"],
+    bitsOf: (shapes) => bitsByShape(shapes, bits),
     unpack: (name, tensors) => unpack(name, tensors, { bits, groupSize, version, uniform }),
   };
+}
+
+/** 32 bits a word, over the input channels that g_idx counts. */
+function bitsByShape(shapes: ReadonlyMap<string, readonly number[]>, said: number): number {
+  const words = shapes.get("qweight")?.[0] ?? 0;
+  const channels = shapes.get("g_idx")?.[0] ?? 0;
+  return BITS.find((bits) => channels > 0 && wordsFor(channels, bits) === words) ?? said;
 }
 
 /**

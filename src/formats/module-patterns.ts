@@ -31,6 +31,17 @@ export function patternsOf(linears: readonly LinearPlan[], chosen: (linear: Line
   return [...names].map(([name, everyLayer]) => ({ name, everyLayer }));
 }
 
+/** The modules into which vLLM and SGLang fuse others, under whose names alone they ask for settings; by the first of those. */
+const FUSED = [["self_attn.q_proj", "self_attn.qkv_proj"], ["mlp.gate_proj", "mlp.gate_up_proj"]] as const;
+
+/** The same patterns, and those of the fused modules of which they say the parts. Siblings are always treated alike. */
+export function withFused(patterns: readonly ModulePattern[]): ModulePattern[] {
+  return patterns.flatMap((pattern) => {
+    const fused = FUSED.find(([first]) => pattern.name.endsWith(first));
+    return fused === undefined ? [pattern] : [pattern, { ...pattern, name: pattern.name.slice(0, -fused[0].length) + fused[1] }];
+  });
+}
+
 /** A regular expression (Python's, matched from the start of the name) for the modules of a pattern. */
 export function patternRegex({ name, everyLayer }: ModulePattern): string {
   const escaped = name.replaceAll(/[.\\^$*+?()[\]{}|]/g, "\\$&");

@@ -24,9 +24,10 @@ export function lmHeadOf({ lmHead: { tensor, tied }, vocabSize, hiddenSize }: De
   return tied ? undefined : { name: tensor.replace(/\.weight$/, ""), outFeatures: vocabSize, inFeatures: hiddenSize };
 }
 
-/** The final norm as the stage whose linear lm_head is: nothing of it lives on. */
-export function lmHeadStage(decoder: Decoder, lmHead: LinearSpec): Stage {
-  return { ...finalNormStage(decoder), name: "lm_head", linears: [lmHead], carry: [] };
+/** The final norm as the stage whose linear lm_head is; it leaves the hidden state as it was. */
+export function lmHeadStage(decoder: Decoder): Stage {
+  const lmHead = lmHeadOf(decoder);
+  return { ...finalNormStage(decoder), name: "lm_head", linears: lmHead === undefined ? [] : [lmHead], carry: ["h"] };
 }
 
 /**

@@ -1,10 +1,11 @@
+import type { BitsMix } from "../formats/format.js";
 import type { LinearReport, Report } from "../report/report.js";
 
 /** What a run tells while it works. */
 export type QuantizeEvent =
   | {
       readonly type: "plan";
-      readonly source: string; readonly output: string; readonly method: string; readonly format: string; readonly bits: number; readonly groupSize: number;
+      readonly source: string; readonly output: string; readonly method: string; readonly format: string; readonly bits: number; readonly groupSize: number; readonly mix: BitsMix;
       readonly layers: number; readonly linears: number; readonly quantized: number;
       readonly sourceBytes: number; readonly bytes: number; readonly shards: number; readonly notices: readonly string[];
     }

@@ -1,7 +1,9 @@
+import type { BitsMix } from "../formats/format.js";
 import { detectFormat } from "../formats/formats.js";
 import { InputError } from "../errors.js";
 import { openCheckpoint, readHeader } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
+import { mixOf } from "./plan.js";
 
 /** What a checkpoint, or a single safetensors file, holds. */
 export interface Inspection {
@@ -17,8 +19,9 @@ export interface Inspection {
     readonly bits: number;
     readonly groupSize: number;
     readonly symmetric: boolean;
-    /** Linears that are stored packed. */
+    /** Linears that are stored packed, and their bits. */
     readonly linears: number;
+    readonly mix: BitsMix;
     /** Bytes of their tensors. */
     readonly bytes: number;
   };
@@ -38,13 +41,16 @@ export async function inspectCheckpoint(source: Source, file: string | undefined
   const modelType = config["model_type"];
   const parts = packed === undefined ? [] : [...packed.suffixes, ...packed.optionalSuffixes];
   const ofLinears = described.tensors.filter(({ name }) => parts.some((suffix) => name.endsWith(`.${suffix}`)));
+  const shapes = new Map(ofLinears.map(({ name, shape }) => [name, shape]));
+  const modules = packed === undefined ? [] : [...shapes.keys()].filter((name) => name.endsWith(`.${packed.suffixes[0]}`)).map((name) => name.slice(0, -packed.suffixes[0].length - 1));
   return {
     ...described,
     ...(typeof modelType === "string" && { modelType }),
     ...(packed && {
       quantization: {
         format: packed.format, bits: packed.bits, groupSize: packed.groupSize, symmetric: packed.symmetric,
-        linears: ofLinears.filter(({ name }) => name.endsWith(`.${packed.suffixes[0]}`)).length,
+        linears: modules.length,
+        mix: mixOf(modules.map((module) => packed.bitsOf(new Map(parts.flatMap((suffix) => (shapes.has(`${module}.${suffix}`) ? [[suffix, shapes.get(`${module}.${suffix}`)!]] : [])))))),
         bytes: ofLinears.reduce((sum, { bytes }) => sum + bytes, 0),
       },
     }),

@@ -1,10 +1,15 @@
 import { InputError } from "../errors.js";
 import { METHODS, type Method } from "../quantize/slab.js";
 import { BITS, ORDERS, type Bits, type Order } from "../quantize/scheme.js";
+import type { BitsRule } from "./module-rules.js";
 
 /** −1: one scale a row. */
 export const GROUP_SIZES = [-1, 32, 64, 128] as const;
 export type GroupSize = (typeof GROUP_SIZES)[number];
+
+/** Bits that tables of the whole vocabulary may have; fewer cost too much. */
+export const TABLE_BITS = [8, 4] as const;
+export type TableBits = (typeof TABLE_BITS)[number];
 
 /** What each quality is made of. */
 export const QUALITIES = {
@@ -22,6 +27,12 @@ export interface QuantizeSettings {
   readonly method?: Method;
   /** Default 4. */
   readonly bits?: Bits;
+  /** Linears that stay as they are: patterns of module names, in which `*` stands for anything. */
+  readonly keep?: readonly string[];
+  /** Other bits for the linears that match a pattern; of several that match, the last counts. */
+  readonly bitsFor?: readonly BitsRule[];
+  /** Bits of lm_head, for models that have one of their own. Default: it stays as it is. */
+  readonly lmHead?: TableBits;
   /** Input channels that share a scale. Default: the largest of 128, 64 and 32 that divides every linear. */
   readonly groupSize?: GroupSize;
   /** Checkpoint format: `gptq` (default) or `compressed-tensors`. */
@@ -56,6 +67,9 @@ export interface QuantizeSettings {
 export interface ResolvedSettings {
   readonly method: Method;
   readonly bits: Bits;
+  readonly keep: readonly string[];
+  readonly bitsFor: readonly BitsRule[];
+  readonly lmHead: TableBits | undefined;
   readonly groupSize: GroupSize | undefined;
   readonly format: string;
   readonly symmetric: boolean;
@@ -80,6 +94,9 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
   const resolved: ResolvedSettings = {
     method,
     bits: settings.bits ?? 4,
+    keep: settings.keep ?? [],
+    bitsFor: settings.bitsFor ?? [],
+    lmHead: settings.lmHead,
     groupSize: settings.groupSize,
     format: settings.format ?? "gptq",
     symmetric: settings.symmetric ?? true,
@@ -98,6 +115,8 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
   };
   oneOf("method", resolved.method, METHODS);
   oneOf("bits", resolved.bits, BITS);
+  for (const { pattern, bits } of resolved.bitsFor) oneOf(`bits for ${JSON.stringify(pattern)}`, bits, BITS);
+  if (resolved.lmHead !== undefined) oneOf("lm_head", resolved.lmHead, TABLE_BITS);
   oneOf("order", resolved.order, ORDERS);
   if (resolved.groupSize !== undefined) oneOf("group size", resolved.groupSize, GROUP_SIZES);
   whole("samples", resolved.samples, 1);

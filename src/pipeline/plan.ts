@@ -1,14 +1,17 @@
 import { InputError } from "../errors.js";
-import type { Format, FormatRun, LinearPlan } from "../formats/format.js";
+import type { BitsMix, Format, FormatRun, LinearPlan } from "../formats/format.js";
 import type { Decoder } from "../model/decoder.js";
+import { lmHeadOf } from "../model/head.js";
 import type { QuantScheme, ScaleDtype } from "../quantize/scheme.js";
 import { byteSize } from "../safetensors/dtypes.js";
 import type { TensorSpec } from "../safetensors/tensor.js";
+import { wishesOf, type Wish } from "./module-rules.js";
 import type { ResolvedSettings } from "./options.js";
+import { planLmHead } from "./tables.js";
 
 /** What will be made of a checkpoint, known from its headers alone. */
 export interface Plan {
-  /** Every linear of the decoder layers, in the order in which they are computed. */
+  /** Every linear of the decoder layers, in the order in which they are computed, and lm_head if it is to be quantized. */
   readonly linears: readonly LinearPlan[];
   /** The group size that was chosen: −1 for one scale a row. */
   readonly groupSize: number;
@@ -16,11 +19,13 @@ export interface Plan {
   readonly outputs: readonly TensorSpec[];
   /** What each tensor of the checkpoint becomes, by name. */
   readonly outputsOf: ReadonlyMap<string, readonly string[]>;
-  /** The checkpoint's tensors that belong to no layer; they stay as they are. */
+  /** The checkpoint's tensors that belong to no layer and stay as they are. */
   readonly outside: readonly string[];
-  /** The checkpoint's tensors of each layer. */
+  /** The checkpoint's tensors of each layer; an lm_head that is quantized comes behind them as a layer of its own. */
   readonly layers: readonly (readonly string[])[];
-  /** Bits a weight of the linears that are quantized, scales and all. */
+  /** The bits of the linears that are quantized. */
+  readonly mix: BitsMix;
+  /** Bits a weight of the linears that are quantized (lm_head too, if it is), scales and all. */
   readonly bitsPerWeight: number;
   /** What the person should know before the work begins. */
   readonly notices: readonly string[];
@@ -49,22 +54,28 @@ export function planRun(
   settings: ResolvedSettings,
   format: Format,
 ): Plan {
-  const refusal = format.refusesRun(settings);
-  if (refusal !== undefined) throw new InputError(refusal);
   const candidates = decoder === undefined ? linearsByShape(tensors) : linearsOf(decoder);
   if (candidates.length === 0) throw new InputError("there is nothing to quantize: no layer has a two-dimensional float weight");
+  const { of: wishes, followers } = wishesOf(settings, candidates);
+  for (const bits of new Set(candidates.map(({ name }) => wishes.get(name) ?? settings.bits))) {
+    const refusal = bits === "keep" ? undefined : format.refusesRun({ ...settings, bits });
+    if (refusal !== undefined) throw new InputError(refusal);
+  }
 
   const sizes = settings.groupSize === -1 ? [-1] : GROUP_SIZES.filter((size) => size <= (settings.groupSize ?? Infinity));
-  const trials = sizes.map((groupSize) => assign(candidates, groupSize, tensors, settings, format));
+  const trials = sizes.map((groupSize) => assign(candidates, groupSize, tensors, settings, format, wishes));
   // The first is the largest size, and only a size that takes in more weights may replace it.
-  const chosen = trials.reduce((best, trial) => (trial.quantized > best.quantized ? trial : best));
-  if (chosen.quantized === 0) {
-    const reasons = [...new Set(chosen.linears.map(({ why }) => why))].join("; ");
+  const best = trials.reduce((most, trial) => (trial.quantized > most.quantized ? trial : most));
+  if (best.quantized === 0) {
+    const reasons = [...new Set(best.linears.map(({ why }) => why))].join("; ");
     throw new InputError(`there is nothing to quantize in the ${format.name} format: ${reasons}`);
   }
+  const lmHead = planLmHead(decoder, settings, format, best.groupSize, (tensor) => modelDtype(tensors.get(tensor)!));
+  const chosen = lmHead === undefined ? best : { ...best, linears: [...best.linears, lmHead], quantized: best.quantized + lmHead.outFeatures * lmHead.inFeatures };
 
   const planned = new Map(chosen.linears.filter(({ scheme }) => scheme !== undefined).map((linear) => [`${linear.name}.weight`, linear]));
   const layers = decoder === undefined ? layersByName(tensors) : layersOf(decoder, tensors);
+  if (lmHead !== undefined) layers.push([`${lmHead.name}.weight`]);
   const layered = new Set(layers.flat());
   const outside = [...tensors.keys()].filter((name) => !layered.has(name)).sort();
   const specs = new Map([...outside, ...layers.flat()].map((name): [string, TensorSpec[]] => {
@@ -80,9 +91,15 @@ export function planRun(
     outputs: [...specs.values()].flat(),
     outputsOf: new Map([...specs].map(([name, made]) => [name, made.map((spec) => spec.name)])),
     outside, layers,
+    mix: mixOf(chosen.linears.flatMap(({ scheme }) => (scheme === undefined ? [] : [scheme.bits]))),
     bitsPerWeight: (8 * packedBytes) / chosen.quantized,
-    notices: notices(chosen, trials[0], format),
+    notices: notices(chosen, trials[0], format, new Set(followers)),
   };
+}
+
+/** Counts numbers of bits. */
+export function mixOf(all: readonly number[]): BitsMix {
+  return [...new Set(all)].sort((a, b) => b - a).map((bits) => ({ bits, linears: all.filter((own) => own === bits).length }));
 }
 
 /** What a format's config is told of the run. */
@@ -96,7 +113,7 @@ export function formatRun(plan: Plan, settings: ResolvedSettings, decoder: Decod
     order: settings.order,
     damp: settings.damp,
     quantizer,
-    ...(decoder !== undefined && !decoder.lmHead.tied ? { lmHead: decoder.lmHead.tensor.replace(/\.weight$/, "") } : {}),
+    lmHead: (decoder && lmHeadOf(decoder)?.name) ?? "lm_head",
   };
 }
 
@@ -107,17 +124,26 @@ interface Trial {
   readonly quantized: number;
 }
 
+/** Why a linear stays as it is that was asked to. */
+const KEPT = "it is to be kept";
+
 function assign(
   candidates: readonly Candidate[],
   groupSize: number,
   tensors: ReadonlyMap<string, TensorSpec>,
   settings: ResolvedSettings,
   format: Format,
+  wishes: ReadonlyMap<string, Wish>,
 ): Trial {
   const refusals = new Map<string, string>();
-  const schemes = candidates.map((linear): QuantScheme => {
+  const schemes = candidates.map((linear): QuantScheme | undefined => {
+    const bits = wishes.get(linear.name) ?? settings.bits;
+    if (bits === "keep") {
+      refusals.set(linear.stage, KEPT);
+      return undefined;
+    }
     const scheme = {
-      bits: settings.bits,
+      bits,
       groupSize: groupSize === -1 ? linear.inFeatures : groupSize,
       symmetric: settings.symmetric,
       scaleDtype: format.scaleDtype(modelDtype(tensors.get(`${linear.name}.weight`)!)),
@@ -132,21 +158,24 @@ function assign(
     const why = refusals.get(stage);
     if (why !== undefined) return { name, outFeatures, inFeatures, why };
     quantized += outFeatures * inFeatures;
-    return { name, outFeatures, inFeatures, scheme: schemes[i] };
+    return { name, outFeatures, inFeatures, scheme: schemes[i]! };
   });
   return { groupSize, linears, quantized };
 }
 
-function notices(chosen: Trial, first: Trial, format: Format): string[] {
+function notices(chosen: Trial, first: Trial, format: Format, followers: ReadonlySet<string>): string[] {
   const told: string[] = [];
   if (chosen.groupSize !== first.groupSize) {
-    const reasons = [...groupedBy(first.linears, ({ why }) => (why === undefined ? [] : [why]))].map(([why, linears]) => `for ${kinds(linears)}: ${why}`);
+    const reasons = [...groupedBy(first.linears, ({ why }) => (why === undefined || why === KEPT ? [] : [why]))].map(([why, linears]) => `for ${kinds(linears)}: ${why}`);
     told.push(`groups of ${String(chosen.groupSize)} instead of ${String(first.groupSize)}, ${reasons.join("; ")}`);
   }
   for (const [why, linears] of groupedBy(chosen.linears, (linear) => (linear.why === undefined ? [] : [linear.why]))) {
     told.push(`left as they are: ${kinds(linears)}, because ${why}`);
   }
+  const following = chosen.linears.filter(({ name }) => followers.has(name));
+  if (following.length > 0) told.push(`treated like those that share their input, with which readers fuse them: ${kinds(following)}`);
   const quantized = chosen.linears.filter(({ scheme }) => scheme !== undefined);
+  told.push(...format.runNotes(quantized.map(({ scheme }) => scheme!)));
   for (const [note, linears] of groupedBy(quantized, (linear) => format.notes(linear, linear.scheme!))) {
     // What holds for all of them needs no list of names.
     told.push(linears.length === quantized.length ? note : `${kinds(linears)}: ${note}`);

@@ -5,6 +5,7 @@ import { InputError } from "../errors.js";
 import type { LinearPlan } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
 import type { Decoder, Stage } from "../model/decoder.js";
+import { lmHeadStage } from "../model/head.js";
 import type { LinearReport, Report } from "../report/report.js";
 import { INDEX_FILE } from "../safetensors/index-file.js";
 import { indexJson } from "../safetensors/layout.js";
@@ -59,8 +60,8 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
   const watch = new Stopwatch();
   const { checkpoint, decoder, settings, plan, shards } = prepared;
   emit({
-    type: "plan", source: source.label, output: sink.label, method: settings.method, format: settings.format, bits: settings.bits, groupSize: plan.groupSize,
-    layers: plan.layers.length, linears: plan.linears.length, quantized: plan.linears.filter(({ scheme }) => scheme !== undefined).length,
+    type: "plan", source: source.label, output: sink.label, method: settings.method, format: settings.format, bits: settings.bits, groupSize: plan.groupSize, mix: plan.mix,
+    layers: decoder?.layers ?? plan.layers.length, linears: plan.linears.length, quantized: plan.linears.filter(({ scheme }) => scheme !== undefined).length,
     sourceBytes: prepared.sourceBytes, bytes: prepared.bytes, shards: shards.length, notices: plan.notices,
   });
 
@@ -228,7 +229,7 @@ class Run {
       for (const name of plan.layers[layer]) {
         this.job.signal?.throwIfAborted();
         const linear = this.linearOf(name);
-        if (linear !== undefined) await quantizeAndWrite(run, linear, undefined);
+        if (linear !== undefined) await quantizeAndWrite(run, linear, false);
         if (linear?.scheme === undefined) await this.copy(name);
       }
       await this.commit({ layer, linears: reports });
@@ -240,7 +241,8 @@ class Run {
     const { plan, decoder } = this.prepared;
     let hidden = resumed ?? (from === 0 ? await this.embedAll() : undefined);
     for (let layer = from; layer < plan.layers.length; layer += 1) {
-      const stages = decoder!.stages(layer, this.calibration!.sequenceLength);
+      // Behind the decoder's layers there is only lm_head.
+      const stages = layer < decoder!.layers ? decoder!.stages(layer, this.calibration!.sequenceLength) : [lmHeadStage(decoder!)];
       const last = layer === plan.layers.length - 1;
       const into = last ? undefined : this.hiddenSpools(layer + 1);
       const reports: LinearReport[] = [];

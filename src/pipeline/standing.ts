@@ -15,7 +15,11 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
   const prints = await checkpoint.fingerprints();
   return {
     shardsmith: VERSION,
-    method, bits, "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
+    method, bits,
+    ...(settings.keep.length > 0 && { keep: settings.keep.join(" ") }),
+    ...(settings.bitsFor.length > 0 && { "bits for": settings.bitsFor.map(({ pattern, bits: own }) => `${pattern}=${String(own)}`).join(" ") }),
+    ...(settings.lmHead !== undefined && { lm_head: settings.lmHead }),
+    "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
     ...(calibration && { order, refine, retarget, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     engine,
     ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),

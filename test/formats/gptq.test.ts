@@ -38,6 +38,7 @@ const run: FormatRun = {
   bits: 4,
   symmetric: true,
   method: "gptq",
+  lmHead: "lm_head",
   order: "natural",
   damp: 0.01,
   quantizer: "shardsmith:0.1.0",
@@ -177,6 +178,18 @@ describe("gptq config", () => {
     const linears = [plan("model.layers.0.a", { groupSize: 64 }), plan("model.layers.0.b", { groupSize: 64 }), plan("model.layers.0.c", { bits: 8, groupSize: 128 })];
     const { quantizationConfig } = gptq.config({ ...run, linears, groupSize: 128 });
     expect(quantizationConfig).toMatchObject({ bits: 4, group_size: 64, dynamic: { "+:.*\\.c$": { bits: 8, group_size: 128 } } });
+  });
+
+  it("says settings of parts for what vLLM fuses them into as well", () => {
+    const names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"];
+    const linears = [...names.map((name) => plan(`model.layers.0.${name}`, { bits: 8 })), ...[1, 2].flatMap((layer) => names.map((name) => plan(`model.layers.${layer}.${name}`)))];
+    const dynamic = gptq.config({ ...run, linears }).quantizationConfig["dynamic"] as Record<string, unknown>;
+    // vLLM and SGLang match the fused name alone, with Python's re.match.
+    const asked = (name: string) => Object.entries(dynamic).find(([key]) => new RegExp(key.slice(2)).exec(name)?.index === 0)?.[1];
+    for (const name of [...names, "self_attn.qkv_proj", "mlp.gate_up_proj"]) {
+      expect(asked(`model.layers.0.${name}`)).toEqual({ bits: 8, group_size: 32 });
+      expect(asked(`model.layers.1.${name}`)).toBeUndefined();
+    }
   });
 
   it("says -1, act order, version 2, and no damping that transformers refuses", () => {

@@ -83,3 +83,33 @@ it("counts bits a weight, scales and all", () => {
   // 4 bits, and for each group of 64 a scale of 16 bits and a zero of 4; g_idx: 32 bits for each of 64 inputs, over 64 outputs.
   expect(plan(headers({ a: [64, 64] })).bitsPerWeight).toBeCloseTo(4 + 20 / 64 + 32 / 64, 10);
 });
+
+describe("rules for single linears", () => {
+  const tensors = headers({ a: [64, 64], b: [64, 64] });
+  it("give a linear bits of its own, which are counted", () => {
+    const { linears, mix, bitsPerWeight } = plan(tensors, { bitsFor: [{ pattern: "*.b", bits: 8 }] });
+    expect(linears.map(({ scheme }) => scheme!.bits)).toEqual([4, 8, 4, 8]);
+    expect(mix).toEqual([{ bits: 8, linears: 2 }, { bits: 4, linears: 2 }]);
+    expect(bitsPerWeight).toBeCloseTo(6 + (16 + 6) / 64 + 32 / 64, 10);
+  });
+  it("leave linears as they are, and say so", () => {
+    const { linears, notices, outputsOf } = plan(tensors, { keep: ["model.layers.0.*"] });
+    expect(linears.map(({ scheme }) => scheme?.bits)).toEqual([undefined, undefined, 4, 4]);
+    expect(notices).toContain("left as they are: model.layers.*.a (1), model.layers.*.b (1), because it is to be kept");
+    expect(outputsOf.get("model.layers.0.a.weight")).toEqual(["model.layers.0.a.weight"]);
+  });
+  it("do not make kept linears a reason for smaller groups", () => {
+    const { groupSize, notices } = plan(headers({ a: [128, 128], b: [64, 64] }), { keep: ["*.b"] });
+    expect(groupSize).toBe(128);
+    expect(notices.join()).not.toContain("instead of");
+  });
+  it("are held to what the format takes", () => {
+    expect(() => plan(tensors, { format: "compressed-tensors", bitsFor: [{ pattern: "*.b", bits: 3 }] })).toThrow("compressed-tensors holds 4 or 8 bits, not 3");
+    expect(() => plan(tensors, { keep: ["*"] })).toThrow("there is nothing to quantize in the gptq format: it is to be kept");
+    expect(plan(tensors, { bits: 3, format: "compressed-tensors", bitsFor: [{ pattern: "*", bits: 8 }] }).mix).toEqual([{ bits: 8, linears: 4 }]);
+  });
+  it.each([["gptq", "GPTQModel, vLLM and SGLang read several bits in one checkpoint from `dynamic`; transformers does not: for it, take the format compressed-tensors"], ["compressed-tensors", "llama.cpp's converter takes compressed-tensors with one setting for all linears only"]])("are noted where readers of %s differ", (format, note) => {
+    expect(plan(tensors, { format, bitsFor: [{ pattern: "*.b", bits: 8 }] }).notices).toContain(note);
+    expect(plan(tensors, { format }).notices).not.toContain(note);
+  });
+});
