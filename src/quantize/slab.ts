@@ -3,6 +3,7 @@ import { transferring } from "../engine/transferring.js";
 import { outputEnergy } from "./energy.js";
 import { gptq } from "./gptq.js";
 import type { PreparedHessian } from "./hessian.js";
+import { refine } from "./refine.js";
 import { retargeted, type CrossCorrelation } from "./retarget.js";
 import type { RoundedRows } from "./rounded.js";
 import { roundToNearest } from "./rtn.js";
@@ -52,7 +53,7 @@ export async function quantizeSlab(la: LinearAlgebra, args: SlabArgs) {
   return transferring(slab, [slab.codes.buffer, slab.scales.buffer, slab.zeros.buffer, slab.dequantized.buffer]);
 }
 
-async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, recipe: { search }, hessian, cross }: SlabArgs): Promise<Slab> {
+async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, recipe: { search, refine: sweeps }, hessian, cross }: SlabArgs): Promise<Slab> {
   const began = performance.now();
   // What is aimed at, and what errors are measured against.
   const target = hessian === undefined || cross === undefined ? weight : await retargeted(la, weight, rows, hessian, cross);
@@ -68,7 +69,7 @@ async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures
         return roundToNearest(target, rows, inFeatures, scheme, search, hessian?.diagonal);
       case "gptq":
         if (hessian === undefined) throw new Error("gptq needs a Hessian");
-        return gptq(la, target, rows, scheme, search, hessian);
+        return refine(la, target, rows, scheme, hessian, await gptq(la, target, rows, scheme, search, hessian), sweeps);
     }
   }
 }

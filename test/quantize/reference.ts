@@ -167,3 +167,44 @@ export function inverted(matrix: readonly (readonly number[])[]): Float64Array[]
 export function traceOf(d: readonly (readonly number[])[], h: readonly (readonly number[])[]): number {
   return d.reduce((total, row) => total + row.reduce((sum, x, i) => sum + x * row.reduce((s, y, j) => s + h[i][j] * y, 0), 0), 0);
 }
+
+/** One row's descent as `refine` defines it: every gradient summed anew, one step after the other. */
+export function referenceRefine(
+  target: readonly number[], start: { codes: readonly number[]; scales: readonly number[]; zeros: readonly number[] },
+  scheme: QuantScheme, h: ReferenceHessian, order: Order, sweeps: number,
+): { codes: number[]; scales: number[]; zeros: number[]; dequantized: number[] } {
+  const { damped, permutation } = h;
+  const size = scheme.groupSize;
+  const codes = [...start.codes];
+  const scales = [...start.scales];
+  const zeros = [...start.zeros];
+  const groupAt = (p: number) => Math.floor((order === "act" ? p : permutation[p]) / size);
+  const groupOf: number[] = [];
+  permutation.forEach((channel, p) => (groupOf[channel] = groupAt(p)));
+  const value = (i: number) => scales[groupOf[i]] * (codes[i] - zeros[groupOf[i]]);
+  const gradient = (i: number) => damped[i].reduce((sum, x, j) => sum + x * ((h.dead[j] ? 0 : target[j]) - value(j)), 0);
+  const loss = () => traceOf([target.map((w, i) => (h.dead[i] ? 0 : w) - value(i))], damped);
+  let before = loss();
+  for (let sweep = 0; sweep < sweeps; sweep++) {
+    for (let p = 0; p < target.length; p += size) {
+      const members = permutation.slice(p, p + size);
+      const k = groupAt(p);
+      const c = members.map((i) => codes[i] - zeros[k]);
+      const slope = members.reduce((sum, i, m) => sum + c[m] * gradient(i), 0);
+      const curve = traceOf([c], members.map((i) => members.map((j) => damped[i][j])));
+      if (curve > 0) {
+        const scale = scales[k];
+        const fitted = roundToDtype(scale + slope / curve, scheme.scaleDtype);
+        if ((fitted - scale) * (2 * slope - (fitted - scale) * curve) > 0) scales[k] = fitted;
+      }
+      for (const i of members) {
+        if (h.dead[i]) continue;
+        codes[i] = referenceCode(value(i) + gradient(i) / damped[i][i], { scale: scales[k], zero: zeros[k] }, scheme);
+      }
+    }
+    const after = loss();
+    if (before - after <= 0.001 * after) break;
+    before = after;
+  }
+  return { codes, scales, zeros, dequantized: target.map((_, i) => value(i)) };
+}

@@ -1,0 +1,308 @@
+import type { LinearAlgebra } from "../engine/engine.js";
+import { storedScale } from "./grid.js";
+import type { PreparedHessian } from "./hessian.js";
+import { MAGIC } from "./rounding.js";
+import { emptyRows, type RoundedRows } from "./rounded.js";
+import type { QuantScheme } from "./scheme.js";
+import { transposed, untranspose } from "./transpose.js";
+
+/** Columns between two updates of all gradients: enough for a matrix product to be fast. */
+const BLOCK = 128;
+/** Columns between two updates of a group's gradients: few, for plain loops. */
+const PANEL = 16;
+/** A sweep that gains less than this share of the loss is the last. */
+const LEAST_GAIN = 0.001;
+/** Sweeps after which the gradients, kept up to date in float32, are computed anew. */
+const RENEW = 8;
+
+/**
+ * Descends from what GPTQ found to a local minimum of tr(Δ(H + λI)Δᵀ), Δ = weight − dequantized: sweep by sweep each group's scale is
+ * fitted to its codes by least squares, and then each code in turn takes the value that is best with all others as they are.
+ * With G = Δ(H + λI) that is the integer next to (ŵ_j + G_j / H_jj) / s. No row ends with more loss than it came with.
+ * @param weight [rows, hessian.n], finite; weights of dead inputs are taken as 0
+ * @param start what `gptq` made of it; left as it is
+ * @param sweeps how many at most; fewer where they no longer gain
+ * @returns with `loss`, as `gptq` does
+ */
+export async function refine(
+  la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian,
+  start: RoundedRows & { readonly loss: number }, sweeps: number,
+): Promise<RoundedRows & { readonly loss: number }> {
+  if (sweeps === 0) return start;
+  const descent = new Descent(la, weight, rows, scheme, hessian, start);
+  const before = await descent.renew();
+  let loss = total(before);
+  for (let sweep = 1; sweep <= sweeps; sweep++) {
+    const gain = await descent.sweep();
+    loss -= gain;
+    if (gain <= LEAST_GAIN * loss) break;
+    if (sweep % RENEW === 0) loss = total(await descent.renew());
+  }
+  return descent.finish(start, before);
+}
+
+/** The state of a descent. As in `gptq` a column is a contiguous run of all rows, and columns stand in the Hessian's order. */
+class Descent {
+  readonly #la: LinearAlgebra;
+  readonly #rows: number;
+  readonly #scheme: QuantScheme;
+  readonly #hessian: PreparedHessian;
+  readonly #metric: Metric;
+  /** [n, rows]: the weights, and their codes less the zero points. */
+  readonly #target: Float32Array<ArrayBuffer>;
+  readonly #integers: Float32Array<ArrayBuffer>;
+  /** G [n, rows]. */
+  readonly #gradient: Float32Array<ArrayBuffer>;
+  /** [groups, rows], groups in the Hessian's order. */
+  readonly #scales: Float64Array;
+  readonly #lows: Float64Array;
+
+  constructor(la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian, start: RoundedRows) {
+    const { n, permutation } = hessian;
+    const groups = n / scheme.groupSize;
+    this.#la = la;
+    this.#rows = rows;
+    this.#scheme = scheme;
+    this.#hessian = hessian;
+    this.#metric = new Metric(hessian);
+    this.#target = transposed(weight, rows, permutation);
+    for (let p = 0; p < n; p++) if (this.#metric.dead[p]) this.#target.fill(0, p * rows, (p + 1) * rows);
+    this.#gradient = new Float32Array(n * rows);
+    this.#scales = new Float64Array(groups * rows);
+    this.#lows = new Float64Array(groups * rows);
+    for (let k = 0; k < groups; k++) {
+      const group = this.#stored(k);
+      for (let r = 0; r < rows; r++) {
+        this.#scales[k * rows + r] = start.scales[r * groups + group]!;
+        this.#lows[k * rows + r] = 0 - start.zeros[r * groups + group];
+      }
+    }
+    this.#integers = transposed(Float32Array.from(start.codes), rows, permutation);
+    for (let p = 0; p < n; p++) {
+      const k = Math.floor(p / scheme.groupSize) * rows;
+      for (let r = 0; r < rows; r++) this.#integers[p * rows + r] += this.#lows[k + r];
+    }
+  }
+
+  /** Where the group at position k is kept in the result. */
+  #stored(k: number): number {
+    const { order, permutation } = this.#hessian;
+    return order === "act" ? k : Math.floor(permutation[k * this.#scheme.groupSize] / this.#scheme.groupSize);
+  }
+
+  /** Computes G from the codes. Returns the loss of each row. */
+  async renew(): Promise<Float64Array> {
+    const rows = this.#rows;
+    const n = this.#hessian.n;
+    const delta = this.#target.slice();
+    for (let p = 0; p < n; p++) {
+      const k = Math.floor(p / this.#scheme.groupSize) * rows;
+      for (let r = 0; r < rows; r++) delta[p * rows + r] -= Math.fround(this.#scales[k + r] * this.#integers[p * rows + r]);
+    }
+    this.#gradient.fill(0);
+    await this.#spread(delta, 0, n, 1);
+    const losses = new Float64Array(rows);
+    for (let p = 0; p < n; p++) for (let r = 0; r < rows; r++) losses[r] += delta[p * rows + r] * this.#gradient[p * rows + r];
+    return losses;
+  }
+
+  /** G += sign · (H + λI)[:, from … to] · change [to − from, rows]. */
+  async #spread(change: Float32Array, from: number, to: number, sign: number): Promise<void> {
+    const { n } = this.#hessian;
+    const rows = this.#rows;
+    for (let start = from, end; start < to; start = end) {
+      end = Math.min(start + BLOCK, to);
+      await this.#la.gemm({
+        m: n, n: rows, k: end - start, transA: true, alpha: sign, beta: 1,
+        a: this.#metric.part(start, end, 0, n), b: change.subarray((start - from) * rows, (end - from) * rows), c: this.#gradient,
+      });
+    }
+  }
+
+  /** One sweep over all groups; returns by how much the loss fell. */
+  async sweep(): Promise<number> {
+    const { n } = this.#hessian;
+    const size = this.#scheme.groupSize;
+    const rows = this.#rows;
+    const block = Math.max(size, BLOCK - (BLOCK % size));
+    const change = new Float32Array(Math.min(block, n) * rows);
+    let gain = 0;
+    for (let start = 0, end; start < n; start = end) {
+      end = Math.min(start + block, n);
+      change.fill(0);
+      for (let at = start; at < end; at += size) {
+        const gradient = this.#gradient.slice(at * rows, (at + size) * rows);
+        await this.#pull(gradient, at, at + size, change, start, at);
+        gain += await this.#group(at / size, gradient, change.subarray((at - start) * rows, (at - start + size) * rows));
+      }
+      await this.#spread(change.subarray(0, (end - start) * rows), start, end, -1);
+    }
+    return gain;
+  }
+
+  /** gradient [to − from, rows] −= (H + λI)[from … to, first … last] · change, of which the first row belongs to column `first`. */
+  async #pull(gradient: Float32Array, from: number, to: number, change: Float32Array, first: number, last: number): Promise<void> {
+    if (first === last) return;
+    await this.#la.gemm({
+      m: to - from, n: this.#rows, k: last - first, transA: true, alpha: -1, beta: 1,
+      a: this.#metric.part(first, last, from, to), b: change.subarray(0, (last - first) * this.#rows), c: gradient,
+    });
+  }
+
+  /**
+   * Fits the scales of group k, then its codes.
+   * @param gradient G of its columns [groupSize, rows], used up
+   * @param change comes back as by how much its weights have grown [groupSize, rows]; zero before
+   */
+  async #group(k: number, gradient: Float32Array, change: Float32Array): Promise<number> {
+    const rows = this.#rows;
+    const size = this.#scheme.groupSize;
+    const first = k * size;
+    const integers = this.#integers.subarray(first * rows, (first + size) * rows);
+    const scales = this.#scales.subarray(k * rows, (k + 1) * rows);
+    const lows = this.#lows.subarray(k * rows, (k + 1) * rows);
+
+    const fitted = new Float32Array(size * rows);
+    let gain = await this.#fitScales(first, gradient, fitted, integers, scales);
+    const span = 2 ** this.#scheme.bits - 1;
+    for (let from = 0, to; from < size; from = to) {
+      to = Math.min(from + PANEL, size);
+      await this.#pull(gradient.subarray(from * rows, to * rows), first + from, first + to, change, first, first + from);
+      const inside = this.#metric.part(first + from, first + to, first + from, first + to);
+      for (let j = from; j < to; j++) {
+        if (this.#metric.dead[first + j]) continue;
+        const row = (j - from) * (to - from) - from;
+        gain += moveColumn(gradient, integers, change, j * rows, scales, lows, span, inside[row + j]);
+        for (let c = j + 1; c < to; c++) subtract(gradient, c * rows, change, j * rows, rows, inside[row + c]);
+      }
+    }
+    for (let i = 0; i < change.length; i++) change[i] += fitted[i];
+    return gain;
+  }
+
+  async #fitScales(first: number, gradient: Float32Array, fitted: Float32Array, integers: Float32Array, scales: Float64Array): Promise<number> {
+    const rows = this.#rows;
+    const size = this.#scheme.groupSize;
+    const products = new Float32Array(size * rows);
+    await this.#la.gemm({ m: size, n: rows, k: size, a: this.#metric.part(first, first + size, first, first + size), b: integers, c: products });
+    const slope = new Float64Array(rows);
+    const curve = new Float64Array(rows);
+    for (let j = 0; j < size; j++) {
+      for (let r = 0, i = j * rows; r < rows; r++, i++) {
+        slope[r] += integers[i] * gradient[i];
+        curve[r] += integers[i] * products[i];
+      }
+    }
+    let gain = 0;
+    for (let r = 0; r < rows; r++) {
+      const scale = scales[r];
+      const next = curve[r] > 0 ? storedScale(scale + slope[r] / curve[r], this.#scheme.scaleDtype) : scale;
+      const step = next - scale;
+      const gained = step * (2 * slope[r] - step * curve[r]);
+      slope[r] = 0;
+      if (!(gained > 0)) continue;
+      slope[r] = step;
+      scales[r] = next;
+      gain += gained;
+    }
+    for (let j = 0; j < size; j++) {
+      for (let r = 0, i = j * rows; r < rows; r++, i++) {
+        fitted[i] = slope[r] * integers[i];
+        gradient[i] -= slope[r] * products[i];
+      }
+    }
+    return gain;
+  }
+
+  /** What was found, but the rows of `start` that were better before (`before`: their losses). */
+  async finish(start: RoundedRows, before: Float64Array): Promise<RoundedRows & { readonly loss: number }> {
+    const rows = this.#rows;
+    const { n, permutation } = this.#hessian;
+    const size = this.#scheme.groupSize;
+    const groups = n / size;
+    const after = await this.renew();
+    const out = emptyRows(rows, n, size);
+    const codes = new Uint8Array(n * rows);
+    const values = new Float32Array(n * rows);
+    for (let k = 0; k < groups; k++) {
+      const group = this.#stored(k);
+      for (let r = 0; r < rows; r++) {
+        out.scales[r * groups + group] = this.#scales[k * rows + r]!;
+        out.zeros[r * groups + group] = 0 - this.#lows[k * rows + r];
+      }
+      for (let p = k * size; p < (k + 1) * size; p++) {
+        for (let r = 0; r < rows; r++) {
+          const q = this.#integers[p * rows + r];
+          codes[p * rows + r] = q - this.#lows[k * rows + r];
+          values[p * rows + r] = this.#scales[k * rows + r] * q;
+        }
+      }
+    }
+    untranspose(codes, out.codes, rows, permutation);
+    untranspose(values, out.dequantized, rows, permutation);
+    for (let r = 0; r < rows; r++) {
+      if (after[r] <= before[r]) continue;
+      after[r] = before[r]!;
+      for (const part of ["codes", "scales", "zeros", "dequantized"] as const) {
+        const width = out[part].length / rows;
+        out[part].set(start[part].subarray(r * width, (r + 1) * width), r * width);
+      }
+    }
+    return { ...out, loss: total(after) };
+  }
+}
+
+/** H + λI in the Hessian's order, of which parts are gathered as they are needed. */
+class Metric {
+  /** By position. */
+  readonly dead: readonly boolean[];
+  readonly #hessian: PreparedHessian;
+
+  constructor(hessian: PreparedHessian) {
+    this.#hessian = hessian;
+    const dead = new Set(hessian.dead);
+    this.dead = Array.from(hessian.permutation, (channel) => dead.has(channel));
+  }
+
+  /** Rows r0 … r1 of columns c0 … c1, contiguous. */
+  part(r0: number, r1: number, c0: number, c1: number): Float32Array<ArrayBuffer> {
+    const { n, matrix, permutation, diagonal } = this.#hessian;
+    const width = c1 - c0;
+    const part = new Float32Array((r1 - r0) * width);
+    for (let r = r0, to = 0; r < r1; r++) {
+      const row = permutation[r] * n;
+      for (let c = c0; c < c1; c++) part[to++] = matrix[row + permutation[c]]!;
+    }
+    for (let p = Math.max(r0, c0); p < Math.min(r1, c1); p++) part[(p - r0) * width + p - c0] = diagonal[permutation[p]]!;
+    return part;
+  }
+}
+
+/** Moves one column's integers to where the gradient vanishes; leaves by how much its weights have grown. Returns what the loss lost. */
+function moveColumn(
+  gradient: Float32Array, integers: Float32Array, change: Float32Array, at: number, scales: Float64Array, lows: Float64Array, span: number, curve: number,
+): number {
+  const inverse = 1 / curve;
+  let gain = 0;
+  for (let r = 0; r < scales.length; r++) {
+    const scale = scales[r];
+    const low = lows[r];
+    const high = low + span;
+    const g = gradient[at + r];
+    const before = integers[at + r];
+    let q = before + (g * inverse) / scale + MAGIC - MAGIC;
+    q = q < low ? low : q > high ? high : q;
+    const step = scale * (q - before);
+    integers[at + r] = q;
+    change[at + r] = step;
+    gain += step * (2 * g - step * curve);
+  }
+  return gain;
+}
+
+/** to[at …] −= by · from[fromAt …]. */
+function subtract(to: Float32Array, at: number, from: Float32Array, fromAt: number, rows: number, by: number): void {
+  for (let r = 0; r < rows; r++) to[at + r] = to[at + r] - by * from[fromAt + r];
+}
+
+const total = (values: Float64Array): number => values.reduce((a, b) => a + b, 0);
