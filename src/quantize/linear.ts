@@ -95,7 +95,7 @@ export async function quantizeLinear(engine: Threads, weight: Matrix, options: L
 }
 
 /** Row ranges for `threads` threads, as even as whole rows allow. */
-function splitRows(rows: number, threads: number): [number, number][] {
+export function splitRows(rows: number, threads: number): [number, number][] {
   const count = Math.max(1, Math.min(threads, Math.floor(rows / LEAST_ROWS)));
   return Array.from({ length: count }, (_, i) => [Math.floor((i * rows) / count), Math.floor(((i + 1) * rows) / count)]);
 }
