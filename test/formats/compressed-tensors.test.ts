@@ -38,6 +38,7 @@ const run: FormatRun = {
   bits: 4,
   symmetric: true,
   method: "gptq",
+  lmHead: "lm_head",
   order: "group-aware",
   damp: 0.01,
   quantizer: "shardsmith:0.1.0",

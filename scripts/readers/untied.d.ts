@@ -1,0 +1,1 @@
+export function makeUntied(from: string, to: string): void;
