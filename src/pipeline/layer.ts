@@ -3,7 +3,8 @@ import type { Format, LinearPlan } from "../formats/format.js";
 import type { Stage } from "../model/decoder.js";
 import { weightsOf } from "../model/weights.js";
 import type { HessianProblem, PreparedHessian } from "../quantize/hessian.js";
-import { prepareHessianIn, quantizeLinear } from "../quantize/linear.js";
+import { prepareHessianIn, quantizeLinear, type LinearResult } from "../quantize/linear.js";
+import { quantizeInSlices } from "../quantize/slices.js";
 import { crossCorrelation, type CrossCorrelation, type CrossProblem } from "../quantize/retarget.js";
 import type { LinearReport } from "../report/report.js";
 import type { Checkpoint } from "../source/checkpoint.js";
@@ -78,7 +79,7 @@ export async function quantizeLayer(
     const { prepared, cross } = gathering === undefined ? {} : await prepare(run, gathering, quantizing!.scheme!.groupSize);
     for (const { name } of stage.linears) {
       run.signal?.throwIfAborted();
-      const quantized = await quantizeAndWrite(run, run.plans.get(name)!, prepared, cross);
+      const quantized = await quantizeAndWrite(run, run.plans.get(name)!, stage !== stages.at(-1), prepared, cross);
       if (quantized === undefined) continue;
       same = false;
       [quantized.dequantized, quantized.weight].forEach((weight, i) => seen[i]?.set(`${name}.weight`, weight));
@@ -217,13 +218,16 @@ async function prepare({ engine, settings, watch }: LayerRun, gathering: Gatheri
 
 /**
  * Quantizes one linear as planned, packs and writes it; with a Hessian that cannot be used, rounds it to nearest and says so.
- * Returns what a reader will make of it, and the weight as it was; or undefined if it stays as it is: then its own tensor is still to be copied.
+ * Returns what a reader will make of it, and the weight as it was, where they are needed.
+ * @param plan one without a scheme is only reported: its own tensor is still to be copied
+ * @param needed whether a later stage needs the weights; otherwise memory never holds all of them
  * @param prepared absent for `rtn`, and where the whole stage stays as it is
  * @param cross what the weight is retargeted by
  */
 export async function quantizeAndWrite(
   run: LinearRun,
   plan: LinearPlan,
+  needed: boolean,
   prepared?: PreparedHessian | HessianProblem,
   cross?: CrossCorrelation | CrossProblem,
 ): Promise<{ readonly weight: Float32Array<ArrayBuffer>; readonly dequantized: Float32Array<ArrayBuffer> } | undefined> {
@@ -235,10 +239,15 @@ export async function quantizeAndWrite(
   const { watch, settings } = run;
   const hessian = prepared !== undefined && "factor" in prepared ? prepared : undefined;
   const method = hessian === undefined ? "rtn" : "gptq";
-  const weight = await watch.time("read", () => run.checkpoint.readFloat32(`${name}.weight`));
-  const { linear, dequantized, stats } = await watch.time("sweep", () =>
-    quantizeLinear(run.engine, { rows: outFeatures, cols: inFeatures, data: weight }, { name, scheme, method, recipe: settings, ...(hessian && { hessian }), ...(hessian && cross && "matrix" in cross && { cross }) }),
-  );
+  const tensor = `${name}.weight`;
+  const shape = { rows: outFeatures, cols: inFeatures };
+  const options = { name, scheme, method, recipe: settings, ...(hessian && { hessian }), ...(hessian && cross && "matrix" in cross && { cross }) } as const;
+  const weight = needed ? await watch.time("read", () => run.checkpoint.readFloat32(tensor)) : undefined;
+  const { linear, dequantized, stats } = await watch.time("sweep", async (): Promise<Omit<LinearResult, "dequantized"> & Partial<LinearResult>> => {
+    if (weight !== undefined) return quantizeLinear(run.engine, { ...shape, data: weight }, options);
+    const readRows = (from: number, to: number) => watch.time("read", () => run.checkpoint.readRows(tensor, Array.from({ length: to - from }, (_, i) => from + i)));
+    return quantizeInSlices(run.engine, shape, readRows, options);
+  });
   const tensors = await watch.time("pack", () => run.format.pack(name, linear));
   await watch.time("write", async () => {
     for (const tensor of tensors) await run.writer.write(tensor);
@@ -256,7 +265,7 @@ export async function quantizeAndWrite(
     },
     ...(notes.length > 0 && { note: notes.join("; ") }),
   });
-  return { weight, dequantized: dequantized.data };
+  return weight && dequantized && { weight, dequantized: dequantized.data };
 }
 
 /** What came out worse than it should have. */
