@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { writeOurLogits } from "./readers/our-logits.js";
+import { makeUntied } from "./readers/untied.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -16,6 +17,14 @@ const MODELS = [
   { name: "demo", folder: join(root, "test/fixtures/demo-model") },
   // Not ours to copy: there on the machines where Shardsmith is made.
   { name: "stories260K", folder: join(root, "../shared/models/stories260K"), optional: true },
+];
+/** For models with an lm_head of their own. */
+const LM_HEAD_RUNS = [
+  "--format gptq --bits 4 --group-size 32 --lm-head 4",
+  "--format gptq --bits 4 --group-size 64 --lm-head 8 --order act --no-sym",
+  "--format compressed-tensors --bits 4 --group-size 32 --lm-head 4",
+  "--format compressed-tensors --bits 4 --group-size 32 --lm-head 8 --max-shard-size 300KB",
+  "--format compressed-tensors --bits 4 --group-size 32 --lm-head 4 --no-sym",
 ];
 const RUNS = [
   "--format gptq --bits 4 --group-size 32",
@@ -53,12 +62,14 @@ async function main() {
   const wanted = process.argv[2] ?? "";
   const cases = [];
   let bad = 0;
-  for (const model of MODELS) {
+  const untied = join(scratch, "untied-model");
+  makeUntied(MODELS[0].folder, untied);
+  for (const model of [...MODELS, { name: "untied", folder: untied, runs: LM_HEAD_RUNS }]) {
     if (model.optional && !existsSync(model.folder)) {
       console.log(`skipped  ${model.name}: ${model.folder} is not there`);
       continue;
     }
-    for (const [i, options] of RUNS.entries()) {
+    for (const [i, options] of (model.runs ?? RUNS).entries()) {
       const name = `${model.name} ${options}`;
       if (!name.includes(wanted)) continue;
       const folder = join(scratch, `${model.name}-${i}`);
