@@ -38,7 +38,13 @@ export const compressedTensors: Format = {
     if (outFeatures % 64 !== 0) found.push(`vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
     return found;
   },
-  runNotes: (schemes) => (severalBits(schemes) ? ["llama.cpp's converter takes compressed-tensors with one setting for all linears only"] : []),
+  runNotes(schemes) {
+    if (!severalBits(schemes)) return [];
+    const found = ["llama.cpp's converter takes compressed-tensors with one setting for all linears only"];
+    // Seen with 5.24: CompressedTensorsConfig(dequantize=True) unpacks every linear as the first config group says.
+    if (schemes.some(({ symmetric }) => !symmetric)) found.push("transformers 5 reads asymmetric linears of several bits wrong, without a word; take symmetric ones for it");
+    return found;
+  },
   layout(name, { outFeatures, inFeatures }, { bits, groupSize, symmetric, scaleDtype }) {
     const groups = inFeatures / groupSize;
     const specs: TensorSpec[] = [

@@ -19,6 +19,14 @@ it("is said to GPTQModel, vLLM and SGLang by lm_head and dynamic, and to transfo
   expect(gptq.config(run(8)).quantizationConfig).toMatchObject({ lm_head: true, dynamic: { "+:^lm_head$": { bits: 8, group_size: 32 } } });
 });
 
+it("is said to be read wrong where transformers takes it for what the other linears are", () => {
+  const scheme = { groupSize: 32, symmetric: false, scaleDtype: "F16" } as const;
+  const wrong = "transformers 5 reads asymmetric linears of several bits wrong, without a word; take symmetric ones for it";
+  expect(compressedTensors.runNotes([{ ...scheme, bits: 4 }, { ...scheme, bits: 8 }])).toContain(wrong);
+  expect(compressedTensors.runNotes([{ ...scheme, bits: 4 }, { ...scheme, bits: 4 }])).toEqual([]);
+  expect(compressedTensors.runNotes([{ ...scheme, bits: 4, symmetric: true }, { ...scheme, bits: 8, symmetric: true }])).not.toContain(wrong);
+});
+
 it("is named in compressed-tensors, whose readers take it for no Linear", () => {
   const groups = (lmHead: 4 | 8 | undefined) => {
     const { ignore, config_groups: all } = compressedTensors.config(run(lmHead)).quantizationConfig;
