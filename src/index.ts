@@ -12,12 +12,15 @@ import type { Plan } from "./pipeline/plan.js";
 import { prepareRun } from "./pipeline/prepare-run.js";
 import { openSpillFile } from "./pipeline/spill-file.js";
 import { runQuantize } from "./pipeline/quantize.js";
+import { runSurvey, type SurveyEvent, type SurveyResult } from "./pipeline/run-survey.js";
 import type { Report } from "./report/report.js";
 import { openFolder } from "./source/folder.js";
 import { builtinCalibrationText, readTextFiles } from "./source/text-files.js";
 
 export { InputError } from "./errors.js";
 export { VERSION } from "./version.js";
+export type { SurveyEvent, SurveyResult };
+export type { SurveyedGroup, SurveyedLinear } from "./pipeline/survey.js";
 export type { EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report };
 export type { LinearReport, PartSeconds } from "./report/report.js";
 export type { Bits, Order } from "./quantize/scheme.js";
@@ -86,6 +89,31 @@ export async function planQuantize(options: Pick<QuantizeOptions, "source"> & Qu
   try {
     const { plan, sourceBytes, bytes, shards } = await prepareRun(source, settings);
     return { plan, sourceBytes, bytes, shards: shards.map(({ file, size }) => ({ file, size })) };
+  } finally {
+    await source.close();
+  }
+}
+
+export interface SurveyOptions extends Omit<QuantizeOptions, "output" | "overwrite" | "onEvent"> {
+  readonly onEvent?: (event: SurveyEvent) => void;
+}
+
+/**
+ * Looks at a model before it is quantized: loud channels, heavy-tailed rows, the error that each linear would have at 2, 3, 4 and 8 bits, and
+ * what rounding each group of linears does to the model's predictions; with `targetBits`, how `quantize` would spend them.
+ */
+export async function survey(options: SurveyOptions): Promise<SurveyResult> {
+  const { source: path, calibration, threads, onEvent, signal, ...settings } = options;
+  const source = await openFolder(path);
+  try {
+    return await runSurvey({
+      source, settings,
+      calibration: () => readDocuments(calibration),
+      engine: () => createOnnxEngine(threads === undefined ? {} : { threads }),
+      scratch: openSpillFile,
+      ...(onEvent && { onEvent }),
+      ...(signal && { signal }),
+    });
   } finally {
     await source.close();
   }

@@ -5,6 +5,7 @@ import { InputError, VERSION } from "../index.js";
 import * as evalCommand from "./eval.js";
 import * as inspectCommand from "./inspect.js";
 import * as quantizeCommand from "./quantize.js";
+import * as surveyCommand from "./survey.js";
 
 const FAILED = 1;
 const WRONG_USAGE = 2;
@@ -29,9 +30,10 @@ await yargs(hideBin(process.argv))
   .scriptName("shardsmith")
   .usage("$0 <command>\n\nQuantizes large language models, layer by layer, in the memory of one layer.")
   .command(quantizeCommand.command, quantizeCommand.describe, quantizeCommand.builder, (args) => quantizeCommand.run(args, signal))
+  .command(surveyCommand.command, surveyCommand.describe, surveyCommand.builder, (args) => surveyCommand.run(args, signal))
   .command(evalCommand.command, evalCommand.describe, evalCommand.builder, (args) => evalCommand.run(args, signal))
   .command(inspectCommand.command, inspectCommand.describe, inspectCommand.builder, (args) => inspectCommand.run(args))
-  .demandCommand(1, "Say what to do: quantize, eval or inspect")
+  .demandCommand(1, "Say what to do: quantize, survey, eval or inspect")
   .strict()
   .version(VERSION)
   .alias({ h: "help", v: "version" })

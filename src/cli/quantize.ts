@@ -20,6 +20,7 @@ export function builder(yargs: Argv) {
     .option("keep", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "linears that stay as they are, as *.down_proj or model.layers.0.*; may be given again" })
     .option("bits-for", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "other bits for some linears, as *.down_proj=8; may be given again, the last that matches counts" })
     .option("lm-head", { choices: TABLE_BITS, describe: "bits of lm_head, of a model that has one of its own [default: it stays as it is]" })
+    .option("target-bits", { type: "number", describe: "bits a weight, scales and all: a survey chooses which linears get how many; in place of --bits" })
     .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale; -1: one scale a row [default: the largest of 128, 64, 32 that divides every linear]" })
     .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
     .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
@@ -50,6 +51,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
     keep: args.keep, bitsFor: args.bitsFor.map(parseBitsFor),
     samples: args.samples, seed: args.seed,
     maxShardSize: parseBytes(args.maxShardSize, "max-shard-size"), memory: parseBytes(args.memory, "memory"),
+    ...(args.targetBits !== undefined && { targetBits: args.targetBits }),
     ...(args.refine !== undefined && { refine: args.refine }),
     ...(args.retarget !== undefined && { retarget: args.retarget }),
     ...(args.lmHead !== undefined && { lmHead: args.lmHead }),
@@ -111,6 +113,12 @@ class QuantizeReporter {
         this.status.print(`${event.source} → ${event.output}: ${event.method}, ${event.mix.length > 1 ? mixText(event.mix) : `${String(event.mix[0].bits)} bits`}, ${groups(event.groupSize)}, format ${event.format}`);
         this.status.print(`${String(event.quantized)} of ${String(event.linears)} linears in ${String(event.layers)} layers; ${formatBytes(event.sourceBytes)} → ${formatBytes(event.bytes)}`);
         for (const notice of event.notices) this.status.print(`Note: ${notice}`);
+        break;
+      case "survey":
+        this.status.update({ done: event.done, doing: `survey, layer ${String(event.layer + 1)}/${String(event.layers)}` });
+        break;
+      case "choice":
+        this.status.print(`For ${String(event.targetBits)} bits a weight: ${mixText(event.mix)}${event.kept > 0 ? `, ${String(event.kept)} as they are` : ""}`);
         break;
       case "calibration":
         this.status.print(`Calibrating on ${event.origin}: ${formatCount(event.tokens)} tokens in ${String(event.sequences)} sequences of ${String(event.sequenceLength)}`);

@@ -9,6 +9,10 @@ export type QuantizeEvent =
       readonly layers: number; readonly linears: number; readonly quantized: number;
       readonly sourceBytes: number; readonly bytes: number; readonly shards: number; readonly notices: readonly string[];
     }
+  /** The survey for `targetBits`, before the plan; `done` is 0 … 1 of it. */
+  | { readonly type: "survey"; readonly layer: number; readonly layers: number; readonly done: number }
+  /** What it chose; an earlier run may have, which this one takes up. */
+  | { readonly type: "choice"; readonly targetBits: number; readonly mix: BitsMix; readonly kept: number }
   | { readonly type: "calibration"; readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number; readonly sequenceLength: number }
   /** An interrupted run is taken up at this layer. */
   | { readonly type: "resume"; readonly layer: number }

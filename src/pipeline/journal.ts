@@ -1,4 +1,5 @@
 import { InputError } from "../errors.js";
+import type { Wish } from "./module-rules.js";
 import type { LinearReport } from "../report/report.js";
 
 /**
@@ -12,6 +13,8 @@ export type JournalEntry =
   | { readonly run: RunIdentity }
   /** The tensors outside the layers (−1) or those of a layer are in their shards; the hidden states after it are in files, one a stream. */
   | { readonly layer: number; readonly linears: readonly LinearReport[]; readonly hidden?: readonly { readonly file: string; readonly size: number; readonly sha256: string }[] }
+  /** What a survey chose, by module name, so that a run that is taken up again is the same run. */
+  | { readonly choice: Readonly<Record<string, Wish>> }
   | { readonly shard: string; readonly size: number; readonly sha256: string };
 
 export function parseJournal(lines: readonly string[], label: string): JournalEntry[] {

@@ -31,6 +31,11 @@ export interface QuantizeSettings {
   readonly keep?: readonly string[];
   /** Other bits for the linears that match a pattern; of several that match, the last counts. */
   readonly bitsFor?: readonly BitsRule[];
+  /**
+   * Bits a weight, scales and all, of the linears of the layers taken together: a survey of the original model chooses which get how many,
+   * and which stay as they are. In place of `bits`.
+   */
+  readonly targetBits?: number;
   /** Bits of lm_head, for models that have one of their own. Default: it stays as it is. */
   readonly lmHead?: TableBits;
   /** Input channels that share a scale. Default: the largest of 128, 64 and 32 that divides every linear. */
@@ -69,6 +74,7 @@ export interface ResolvedSettings {
   readonly bits: Bits;
   readonly keep: readonly string[];
   readonly bitsFor: readonly BitsRule[];
+  readonly targetBits: number | undefined;
   readonly lmHead: TableBits | undefined;
   readonly groupSize: GroupSize | undefined;
   readonly format: string;
@@ -96,6 +102,7 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
     bits: settings.bits ?? 4,
     keep: settings.keep ?? [],
     bitsFor: settings.bitsFor ?? [],
+    targetBits: settings.targetBits,
     lmHead: settings.lmHead,
     groupSize: settings.groupSize,
     format: settings.format ?? "gptq",
@@ -116,6 +123,8 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
   oneOf("method", resolved.method, METHODS);
   oneOf("bits", resolved.bits, BITS);
   for (const { pattern, bits } of resolved.bitsFor) oneOf(`bits for ${JSON.stringify(pattern)}`, bits, BITS);
+  const { targetBits } = resolved;
+  if (targetBits !== undefined && !(targetBits > 1 && targetBits <= 32)) throw new InputError(`target bits is ${String(targetBits)}; it must lie above 1 and be at most 32`);
   if (resolved.lmHead !== undefined) oneOf("lm_head", resolved.lmHead, TABLE_BITS);
   oneOf("order", resolved.order, ORDERS);
   if (resolved.groupSize !== undefined) oneOf("group size", resolved.groupSize, GROUP_SIZES);

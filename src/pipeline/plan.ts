@@ -23,6 +23,8 @@ export interface Plan {
   readonly outside: readonly string[];
   /** The checkpoint's tensors of each layer; an lm_head that is quantized comes behind them as a layer of its own. */
   readonly layers: readonly (readonly string[])[];
+  /** Linears of which something is asked by name. */
+  readonly byName: ReadonlySet<string>;
   /** The bits of the linears that are quantized. */
   readonly mix: BitsMix;
   /** Bits a weight of the linears that are quantized (lm_head too, if it is), scales and all. */
@@ -46,6 +48,7 @@ const GROUP_SIZES = [128, 64, 32];
  * Decides for every linear whether and how it is quantized, and lays out the output.
  * @param tensors the checkpoint's headers
  * @param decoder absent for an architecture that is not known: then any 2-D weight inside a numbered layer is a linear
+ * @param surveyed what a survey chose for linears of which nothing is asked by name
  * Throws `InputError` where the format cannot hold such a run, or nothing would be quantized.
  */
 export function planRun(
@@ -53,10 +56,12 @@ export function planRun(
   decoder: Decoder | undefined,
   settings: ResolvedSettings,
   format: Format,
+  surveyed?: ReadonlyMap<string, Wish>,
 ): Plan {
   const candidates = decoder === undefined ? linearsByShape(tensors) : linearsOf(decoder);
   if (candidates.length === 0) throw new InputError("there is nothing to quantize: no layer has a two-dimensional float weight");
-  const { of: wishes, followers } = wishesOf(settings, candidates);
+  const { of: byName, followers } = wishesOf(settings, candidates);
+  const wishes = new Map([...(surveyed ?? []), ...byName]);
   for (const bits of new Set(candidates.map(({ name }) => wishes.get(name) ?? settings.bits))) {
     const refusal = bits === "keep" ? undefined : format.refusesRun({ ...settings, bits });
     if (refusal !== undefined) throw new InputError(refusal);
@@ -91,9 +96,13 @@ export function planRun(
     outputs: [...specs.values()].flat(),
     outputsOf: new Map([...specs].map(([name, made]) => [name, made.map((spec) => spec.name)])),
     outside, layers,
+    byName: new Set(byName.keys()),
     mix: mixOf(chosen.linears.flatMap(({ scheme }) => (scheme === undefined ? [] : [scheme.bits]))),
     bitsPerWeight: (8 * packedBytes) / chosen.quantized,
-    notices: notices(chosen, trials[0], format, new Set(followers)),
+    notices: [
+      ...(settings.targetBits !== undefined && surveyed === undefined ? [`a survey chooses which linears get how many bits; until then all stand here with ${String(settings.bits)}`] : []),
+      ...notices(chosen, trials[0], format, new Set(followers)),
+    ],
   };
 }
 

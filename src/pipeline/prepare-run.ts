@@ -6,7 +6,9 @@ import { decoderOf } from "../model/decoder-of.js";
 import { planShards, type Shard } from "../safetensors/layout.js";
 import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
-import { resolveSettings, type QuantizeSettings, type ResolvedSettings } from "./options.js";
+import { checkTarget } from "./choose-bits.js";
+import type { Wish } from "./module-rules.js";
+import { resolveSettings, type GroupSize, type QuantizeSettings, type ResolvedSettings } from "./options.js";
 import { planRun, type Plan } from "./plan.js";
 
 /** What a run is, once its source's headers and its settings are known. */
@@ -33,11 +35,23 @@ export async function prepareRun(source: Source, given: QuantizeSettings): Promi
   // Refused here, before anything is opened for writing.
   if (decoder !== undefined) sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, source.label);
   const plan = planRun(checkpoint.tensors, decoder, settings, format);
-  const shards = planShards(plan.outputs, settings.maxShardSize);
+  if (settings.targetBits !== undefined) checkTarget({ checkpoint, decoder, settings, plan }, settings.targetBits);
+  return laidOut({ checkpoint, decoder, settings, plan });
+}
+
+/** The same run with what a survey chose. */
+export function withBits({ checkpoint, decoder, settings: given, plan: { groupSize } }: PreparedRun, wishes: ReadonlyMap<string, Wish>): PreparedRun {
+  // Costs were counted at this size.
+  const settings = { ...given, groupSize: groupSize as GroupSize };
+  return laidOut({ checkpoint, decoder, settings, plan: planRun(checkpoint.tensors, decoder, settings, formatByName(settings.format), wishes) });
+}
+
+function laidOut(run: Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">): PreparedRun {
+  const shards = planShards(run.plan.outputs, run.settings.maxShardSize);
   const sum = (sizes: Iterable<number>): number => [...sizes].reduce((total, size) => total + size, 0);
   return {
-    checkpoint, decoder, settings, plan, shards,
-    sourceBytes: sum([...checkpoint.tensors.values()].map(({ start, end }) => end - start)),
+    ...run, shards,
+    sourceBytes: sum([...run.checkpoint.tensors.values()].map(({ start, end }) => end - start)),
     bytes: sum(shards.map(({ size }) => size)),
   };
 }
@@ -59,7 +73,7 @@ const TRANSPOSED = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
 
 function knownDecoder(checkpoint: Checkpoint, settings: ResolvedSettings): Decoder | undefined {
   const file = `${checkpoint.source.label}/config.json`;
-  if (settings.method !== "rtn") return decoderOf(checkpoint.config, file);
+  if (settings.method !== "rtn" || settings.targetBits !== undefined) return decoderOf(checkpoint.config, file);
   try {
     return decoderOf(checkpoint.config, file);
   } catch (error) {

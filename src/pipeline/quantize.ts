@@ -1,32 +1,33 @@
-import type { CalibrationSet } from "../calibration/calibration-set.js";
-import { buildCalibrationSet } from "../calibration/sample.js";
 import type { Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
 import type { LinearPlan } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
-import type { Decoder, Stage } from "../model/decoder.js";
+import type { Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
 import type { LinearReport, Report } from "../report/report.js";
 import { INDEX_FILE } from "../safetensors/index-file.js";
 import { indexJson } from "../safetensors/layout.js";
-import type { Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
 import { VERSION } from "../version.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
+import { calibrationOf, type Calibration, type CalibrationText } from "./calibrate.js";
 import { carriedFiles } from "./carried-files.js";
+import { chooseBits } from "./choose-bits.js";
 import type { QuantizeEvent } from "./events.js";
 import type { JournalEntry, RunIdentity } from "./journal.js";
 import { quantizeAndWrite, quantizeLayer, type LayerRun, type LinearRun } from "./layer.js";
 import type { ResolvedSettings } from "./options.js";
 import { formatRun } from "./plan.js";
-import { sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
+import type { Wish } from "./module-rules.js";
+import { withBits, type PreparedRun } from "./prepare-run.js";
 import { Progress } from "./progress.js";
 import { ShardWriter } from "./shard-writer.js";
 import type { ScratchFile, Sink } from "./sink.js";
 import { MemoryBudget, Spool } from "./spool.js";
 import { identityOf, REPORT_FILE, whatStands } from "./standing.js";
 import { Stopwatch } from "./stopwatch.js";
-import { tokenizerOf } from "./tokenizer.js";
+import { surveyed } from "./run-survey.js";
+import { surveyModel } from "./survey.js";
 import { withEngine } from "./with-engine.js";
 
 /** Large tensors that stay as they are pass through memory in pieces. */
@@ -40,8 +41,8 @@ export interface QuantizeJob {
   readonly engine: () => Promise<Engine>;
   /** Made of the source by `prepareRun`, before the sink is opened. */
   readonly prepared: PreparedRun;
-  /** Calibration text and where it came from; not asked for by `rtn`. */
-  readonly calibration: () => Promise<{ readonly documents: readonly string[]; readonly origin: string }>;
+  /** Not asked for by `rtn` without a survey. */
+  readonly calibration: CalibrationText;
   /** Throw away what another run left in the output. */
   readonly overwrite?: boolean;
   readonly onEvent?: (event: QuantizeEvent) => void;
@@ -58,14 +59,16 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
   const { source, sink, signal, prepared } = job;
   const emit = job.onEvent ?? (() => undefined);
   const watch = new Stopwatch();
-  const { checkpoint, decoder, settings, plan, shards } = prepared;
-  emit({
+  const { checkpoint, decoder, settings } = prepared;
+  const tellPlan = ({ plan, shards, sourceBytes, bytes }: PreparedRun): void => { emit({
     type: "plan", source: source.label, output: sink.label, method: settings.method, format: settings.format, bits: settings.bits, groupSize: plan.groupSize, mix: plan.mix,
     layers: decoder?.layers ?? plan.layers.length, linears: plan.linears.length, quantized: plan.linears.filter(({ scheme }) => scheme !== undefined).length,
-    sourceBytes: prepared.sourceBytes, bytes: prepared.bytes, shards: shards.length, notices: plan.notices,
-  });
+    sourceBytes, bytes, shards: shards.length, notices: plan.notices,
+  }); };
+  // With a survey to come there is no plan yet.
+  if (settings.targetBits === undefined) tellPlan(prepared);
 
-  const calibration = settings.method === "rtn" ? undefined : await calibrationOf(job, checkpoint, decoder!, settings);
+  const calibration = settings.method === "rtn" && settings.targetBits === undefined ? undefined : await calibrationOf(job.calibration, checkpoint, decoder!, settings);
   const warnings: Warnings = {
     all: [],
     add(message) {
@@ -93,7 +96,14 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
       await sink.reset();
       await sink.log(JSON.stringify({ run: identity } satisfies JournalEntry));
     }
-    const run = new Run(job, prepared, calibration, engine, watch, identity, warnings, emit);
+    let chosen = prepared;
+    if (settings.targetBits !== undefined) {
+      chosen = withBits(prepared, await choiceOf(job, settings.targetBits, calibration!, engine, standing.entries, emit));
+      const kept = chosen.plan.linears.filter(({ name, scheme }) => scheme === undefined && prepared.plan.linears.find((linear) => linear.name === name)?.scheme !== undefined);
+      emit({ type: "choice", targetBits: settings.targetBits, mix: chosen.plan.mix, kept: kept.length });
+      tellPlan(chosen);
+    }
+    const run = new Run(job, chosen, settings.method === "rtn" ? undefined : calibration, engine, watch, identity, warnings, emit);
     const report = await run.finish(standing.entries);
     emit({ type: "done", report, already: false });
     return report;
@@ -105,17 +115,21 @@ interface Warnings {
   readonly add: (message: string) => void;
 }
 
-interface Calibration {
-  readonly set: CalibrationSet;
-  readonly sequenceLength: number;
-}
-
-async function calibrationOf(job: QuantizeJob, checkpoint: Checkpoint, decoder: Decoder, settings: ResolvedSettings): Promise<Calibration> {
-  const sequenceLength = sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, job.source.label);
-  const tokenizer = await tokenizerOf(checkpoint);
-  const { documents, origin } = await job.calibration();
-  const set = await buildCalibrationSet(documents, tokenizer, { samples: settings.samples, sequenceLength, seed: settings.seed, origin, vocabSize: decoder.vocabSize });
-  return { set, sequenceLength };
+/** What a survey chooses, or chose for the run that is taken up: another one would not be the same run. */
+async function choiceOf(
+  { prepared, sink, signal }: QuantizeJob, targetBits: number, { set }: Calibration, engine: Engine, entries: readonly JournalEntry[], emit: (event: QuantizeEvent) => void,
+): Promise<ReadonlyMap<string, Wish>> {
+  const made = entries.find((entry) => "choice" in entry);
+  if (made !== undefined) return new Map(Object.entries(made.choice));
+  const { checkpoint, settings, plan } = prepared;
+  const decoder = prepared.decoder!;
+  const survey = await surveyModel({
+    engine, checkpoint, decoder, linears: plan.linears, sequences: set.sequences, memory: settings.memory, scratch: (name) => sink.scratch(name), signal,
+    onLayer: (layer) => { emit(surveyed(layer, decoder.layers)); },
+  });
+  const { wishes } = chooseBits(prepared, survey, targetBits);
+  await sink.log(JSON.stringify({ choice: Object.fromEntries(wishes) } satisfies JournalEntry));
+  return wishes;
 }
 
 /** Better refused now than after hours. */

@@ -19,6 +19,7 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
     ...(settings.keep.length > 0 && { keep: settings.keep.join(" ") }),
     ...(settings.bitsFor.length > 0 && { "bits for": settings.bitsFor.map(({ pattern, bits: own }) => `${pattern}=${String(own)}`).join(" ") }),
     ...(settings.lmHead !== undefined && { lm_head: settings.lmHead }),
+    ...(settings.targetBits !== undefined && { "target bits": settings.targetBits }),
     "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
     ...(calibration && { order, refine, retarget, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     engine,

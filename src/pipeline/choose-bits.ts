@@ -1,0 +1,84 @@
+import { InputError } from "../errors.js";
+import type { LinearPlan } from "../formats/format.js";
+import { formatByName } from "../formats/formats.js";
+import { allocate } from "../quantize/allocate.js";
+import { BITS } from "../quantize/scheme.js";
+import { byteSize } from "../safetensors/dtypes.js";
+import type { Wish } from "./module-rules.js";
+import type { PreparedRun } from "./prepare-run.js";
+import type { Survey, SurveyedGroup } from "./survey.js";
+
+/** What is to become of the linears between which there was a choice. */
+export interface BitsChoice {
+  /** By module name. */
+  readonly wishes: ReadonlyMap<string, Wish>;
+  /** Their bits a weight, scales and all; those that stay as they are with the bits that they have. */
+  readonly bitsPerWeight: number;
+  /** KL divergence, in nats, to be expected of rounding to nearest; better methods leave a share of it. */
+  readonly divergence: number;
+}
+
+/**
+ * KL divergence to be expected once a group is rounded to so many bits: what was seen at the survey's bits, as the squared error of the
+ * outputs grows or shrinks. 16 bits and more leave nothing.
+ */
+export function expectedDivergence({ divergence, errors }: SurveyedGroup, wish: Wish): number {
+  return wish === "keep" ? 0 : divergence * errors.find(({ bits }) => bits === wish)!.ratio;
+}
+
+/**
+ * Spends a budget of bits where they count: for each group of linears that share an input, the bits (of those that the format holds) or
+ * to stay as they are, so that the expected divergences, which for small errors add up, add up to the least.
+ * Linears of which something is asked by name keep to that, and their bits count; those that stay by name, or because the format
+ * cannot hold them, are no part of it. The target is one that `checkTarget` allows.
+ */
+export function chooseBits(run: Prepared, survey: Survey, target: number): BitsChoice {
+  const plans = new Map(run.plan.linears.map((linear) => [linear.name, linear]));
+  const groups = survey.groups.map((group) => {
+    const linears = group.linears.map(({ name }) => plans.get(name)!);
+    const options = wishesFor(run, linears[0]).filter((wish) => linears.every((linear) => wishesFor(run, linear).includes(wish)));
+    return {
+      names: linears.map(({ name }) => name),
+      weights: linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0),
+      choices: options.map((wish) => ({ wish, cost: linears.reduce((sum, linear) => sum + costOf(run, linear, wish), 0), loss: expectedDivergence(group, wish) })),
+    };
+  });
+  const weights = groups.reduce((sum, group) => sum + group.weights, 0);
+  const picks = allocate(groups.map(({ choices }) => choices), target * weights);
+  if (picks === undefined) throw new Error("a target below the least was not refused");
+  const picked = groups.map(({ names, choices }, i) => ({ names, ...choices[picks[i]] }));
+  return {
+    wishes: new Map(picked.flatMap(({ names, wish }) => names.map((name): [string, Wish] => [name, wish]))),
+    bitsPerWeight: picked.reduce((sum, { cost }) => sum + cost, 0) / weights,
+    divergence: picked.reduce((sum, { loss }) => sum + loss, 0),
+  };
+}
+
+/** Throws `InputError` where not even the fewest bits fit the target; known from headers alone. */
+export function checkTarget(run: Prepared, target: number): void {
+  // lm_head has bits of its own.
+  const linears = run.plan.linears.filter(({ name, scheme }) => scheme !== undefined && name !== run.decoder?.lmHead.tensor.replace(/\.weight$/, ""));
+  const weights = linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0);
+  const least = linears.reduce((sum, linear) => sum + Math.min(...wishesFor(run, linear).map((wish) => costOf(run, linear, wish))), 0) / weights;
+  if (target < least) {
+    throw new InputError(`target bits is ${String(target)}; these linears take at least ${(Math.ceil(100 * least) / 100).toFixed(2)} bits a weight in the ${run.settings.format} format, scales and all`);
+  }
+}
+
+type Prepared = Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">;
+
+/** What may be made of a linear. */
+function wishesFor({ settings, plan }: Prepared, linear: LinearPlan): Wish[] {
+  if (plan.byName.has(linear.name)) return [linear.scheme!.bits];
+  const format = formatByName(settings.format);
+  const held = BITS.filter((bits) => format.refusesRun({ ...settings, bits }) === undefined && format.refusesLinear(linear, { ...linear.scheme!, bits }) === undefined);
+  return [...held, "keep"];
+}
+
+/** Its bits then, all tensors counted. */
+function costOf({ checkpoint, settings }: Prepared, linear: LinearPlan, wish: Wish): number {
+  const { start, end } = checkpoint.tensors.get(`${linear.name}.weight`)!;
+  if (wish === "keep") return 8 * (end - start);
+  const specs = formatByName(settings.format).layout(linear.name, linear, { ...linear.scheme!, bits: wish }, settings.order);
+  return 8 * specs.reduce((sum, { dtype, shape }) => sum + byteSize(dtype, shape), 0);
+}
