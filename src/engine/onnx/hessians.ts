@@ -11,7 +11,7 @@ interface Accumulator {
   readonly tiles: readonly Tile[];
   /** The full matrix's memory, of which the tiles take the second half until the end. */
   readonly sum: Float32Array<ArrayBuffer>;
-  /** The tiles as the session's inputs, and as its outputs: the same memory, so that it adds in place. */
+  /** The tiles, and the bands of `cross`, as the session's inputs, and as its outputs: the same memory, so that it adds in place. */
   readonly before: Readonly<Record<string, Tensor>>;
   readonly after: Readonly<Record<string, Tensor>>;
   /** (X⁰ − X)ᵀX, if it is gathered too. */
@@ -36,12 +36,11 @@ export class Hessians {
     await session;
     const sum = new Float32Array(n * n);
     const cross = withCross ? new Float32Array(n * n) : undefined;
-    const tensors = tiles.map(({ rows, cols, offset }) => new Tensor("float32", sum.subarray(offset, offset + rows * cols), [rows, cols]));
-    const crossTensor = cross && new Tensor("float32", cross, [n, n]);
-    const named = (prefix: string) => ({
-      ...Object.fromEntries(tensors.map((tensor, i) => [`${prefix}${i}`, tensor])),
-      ...(crossTensor && { [`${prefix}Cross`]: crossTensor }),
-    });
+    const places = [
+      ...tiles.map(({ rows, cols, offset }) => new Tensor("float32", sum.subarray(offset, offset + rows * cols), [rows, cols])),
+      ...(cross ? bandsOf(tiles).map(({ row, rows }) => new Tensor("float32", cross.subarray(row * n, (row + rows) * n), [rows, n])) : []),
+    ];
+    const named = (prefix: string) => Object.fromEntries(places.map((tensor, i) => [`${prefix}${i}`, tensor]));
     this.#accumulators.set(id, { n, session, tiles, sum, cross, before: named("before"), after: named("after"), rows: 0 });
   }
 
@@ -71,35 +70,31 @@ export class Hessians {
   }
 }
 
+/** The tiles on the diagonal: each stands for a band of rows, and for one of columns. */
+const bandsOf = (tiles: readonly Tile[]): readonly Tile[] => tiles.filter(({ row, col }) => row === col);
+
 /**
  * after = before + XᵀX, tile by tile, on and above the diagonal only. Cutting X into columns first costs a copy, but nothing beside
  * transposing it; and square tiles lose less on the diagonal than long ones.
- * With X⁰, afterCross = beforeCross + (X⁰ − X)ᵀX too: the difference first, since the products of the two are all but equal.
+ * With X⁰, there follow the bands of (X⁰ − X)ᵀX: the difference first, since the products of the two are all but equal.
  */
 function hessianModel(n: number, tiles: readonly Tile[], withCross: boolean): OnnxModel {
-  const type = "float32";
-  const diagonal = tiles.filter(({ row, col }) => row === col);
-  const column = (start: number) => `x${start}`;
-  const ifCross = <V>(...values: V[]): V[] => (withCross ? values : []);
+  const bands = bandsOf(tiles);
+  const products = [
+    ...tiles.map(({ row, col, rows, cols }) => ({ a: `x${row}`, b: `x${col}`, shape: [rows, cols] })),
+    ...(withCross ? bands.map(({ row, rows }) => ({ a: `difference${row}`, b: "x", shape: [rows, n] })) : []),
+  ];
+  const values = (prefix: string) => products.map(({ shape }, i) => ({ name: `${prefix}${i}`, type: "float32" as const, shape }));
+  const activations = (withCross ? ["x", "original"] : ["x"]).map((name) => ({ name, type: "float32" as const, shape: ["rows", n] }));
+  const split = (name: string) => ({ op: "Split", inputs: [name, "widths"], outputs: bands.map(({ row }) => `${name}${row}`), ints: { axis: 1 } });
   return {
-    inputs: [
-      { name: "x", type, shape: ["rows", n] }, ...tiles.map(({ rows, cols }, i) => ({ name: `before${i}`, type, shape: [rows, cols] } as const)),
-      ...ifCross({ name: "original", type, shape: ["rows", n] } as const, { name: "beforeCross", type, shape: [n, n] } as const),
-    ],
-    outputs: [
-      ...tiles.map(({ rows, cols }, i) => ({ name: `after${i}`, type, shape: [rows, cols] } as const)),
-      ...ifCross({ name: "afterCross", type, shape: [n, n] } as const),
-    ],
-    constants: new Map([["widths", diagonal.map(({ cols }) => cols)]]),
+    inputs: [...activations, ...values("before")],
+    outputs: values("after"),
+    constants: new Map([["widths", bands.map(({ cols }) => cols)]]),
     nodes: [
-      { op: "Split", inputs: ["x", "widths"], outputs: diagonal.map(({ col }) => column(col)), ints: { axis: 1 } },
-      ...tiles.map(({ row, col }, i) => ({
-        op: "Gemm", inputs: [column(row), column(col), `before${i}`], outputs: [`after${i}`], ints: { transA: 1 }, floats: { beta: 1 },
-      })),
-      ...ifCross<OnnxModel["nodes"][number]>(
-        { op: "Sub", inputs: ["original", "x"], outputs: ["difference"] },
-        { op: "Gemm", inputs: ["difference", "x", "beforeCross"], outputs: ["afterCross"], ints: { transA: 1 }, floats: { beta: 1 } },
-      ),
+      split("x"),
+      ...(withCross ? [{ op: "Sub", inputs: ["original", "x"], outputs: ["difference"] }, split("difference")] : []),
+      ...products.map(({ a, b }, i) => ({ op: "Gemm", inputs: [a, b, `before${i}`], outputs: [`after${i}`], ints: { transA: 1 }, floats: { beta: 1 } })),
     ],
   };
 }
