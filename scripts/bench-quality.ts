@@ -16,11 +16,11 @@ import { tokenizerOf } from "#src/pipeline/tokenizer.js";
 import { openModel } from "#src/pipeline/model.js";
 import { openFolder } from "#src/source/folder.js";
 import { builtinCalibrationText, readTextFiles } from "#src/source/text-files.js";
-import { bitsAWeight } from "./quality/bits-a-weight.js";
+import { bitsAWeightOf } from "./quality/bits-a-weight.js";
 import { Measurer } from "./quality/measurer.js";
 import { peerNamed, measureByReaders, runPeer } from "./quality/peers.js";
 import { quantize } from "./quality/quantize.js";
-import { sameMeasurement, tablesOf, worseThanPlain, type Row } from "./quality/rows.js";
+import { sameMeasurement, tablesOf, worseThanPlain, type Measurement, type Row } from "./quality/rows.js";
 
 /** Options of `shardsmith quantize`. Plain is GPTQ as the others have it; a preset of one's own is given as NAME:OPTIONS. */
 const PRESETS: Readonly<Record<string, string>> = {
@@ -108,40 +108,47 @@ async function bench(folder: string, scratch: string): Promise<Row[]> {
     writeFileSync(file, JSON.stringify((await measurerOf(text)).windows.map((window) => [...window])));
     return file;
   };
-  const missing = (preset: string, b: number) => {
+  /** One that fails costs no other its row; what failed is tried again by the next run. */
+  const attempt = async (preset: string, b: number, work: (wanted: readonly Measurement[]) => Promise<void>): Promise<void> => {
     const keys = texts.map((text) => ({ model: nameOf(folder), text: basename(text), preset, bits: b, settings }));
-    return keys.filter((key) => !rows.some((row) => sameMeasurement(row, key)));
+    const wanted = keys.filter((key) => !rows.some((row) => sameMeasurement(row, key)));
+    if (wanted.length === 0) return;
+    console.error(`${preset}, ${b} bits ...`);
+    try {
+      await work(wanted);
+    } catch (error) {
+      console.error(`${preset}, ${b} bits: ${error instanceof Error ? error.message : String(error)}`);
+      process.exitCode = 1;
+    }
   };
 
   try {
     for (const b of bits) {
       for (const { name, options } of presets) {
-        const wanted = missing(name, b);
-        if (wanted.length === 0) continue;
-        const output = join(scratch, `${nameOf(folder)}-${name}-${b}`);
-        console.error(`${name}, ${b} bits ...`);
-        const flags = ["--format", values.format, "--bits", String(b), "--group-size", String(groupSize), "--samples", String(samples), "--sequence-length", String(sequenceLength), "--calibration", values.calibration];
-        const cost = await quantize(folder, output, [...flags, ...options]);
-        const weight = await bitsAWeight(folder, output);
-        for (const key of wanted) {
-          const text = texts.find((one) => basename(one) === key.text)!;
-          const measured = await (await measurerOf(text)).measure(output);
-          const byReaders = values.readers || (peers.length > 0 && peerBits.includes(b)) ? measureByReaders(folder, await windowsFile(text), output) : undefined;
-          add({ ...key, options: options.join(" "), bitsAWeight: weight, ...cost, ...measured, ...(byReaders && { byReaders }) });
-        }
-        if (values.keep === undefined) rmSync(output, { recursive: true });
+        await attempt(name, b, async (wanted) => {
+          const output = join(scratch, `${nameOf(folder)}-${name}-${b}`);
+          const flags = ["--format", values.format, "--bits", String(b), "--group-size", String(groupSize), "--samples", String(samples), "--sequence-length", String(sequenceLength), "--calibration", values.calibration];
+          const cost = await quantize(folder, output, [...flags, ...options]);
+          const bitsAWeight = await bitsAWeightOf(folder, output);
+          for (const key of wanted) {
+            const text = texts.find((one) => basename(one) === key.text)!;
+            const measured = await (await measurerOf(text)).measure(output);
+            const byReaders = values.readers || (peers.length > 0 && peerBits.includes(b)) ? measureByReaders(folder, await windowsFile(text), output) : undefined;
+            add({ ...key, options: options.join(" "), bitsAWeight, ...cost, ...measured, ...(byReaders && { byReaders }) });
+          }
+          if (values.keep === undefined) rmSync(output, { recursive: true });
+        });
       }
     }
     for (const b of peerBits) {
       for (const peer of peers) {
-        const wanted = missing(peer.name, b);
-        if (wanted.length === 0) continue;
-        console.error(`${peer.name}, ${b} bits ...`);
-        const { output, cost } = runPeer(peer, folder, calibration.file, join(scratch, `${nameOf(folder)}-${peer.name}-${b}-${settings.tokens}`), b, groupSize);
-        for (const key of wanted) {
-          const text = texts.find((one) => basename(one) === key.text)!;
-          add({ ...key, options: "", ...measureByReaders(folder, await windowsFile(text), output), ...cost, peer: true });
-        }
+        await attempt(peer.name, b, async (wanted) => {
+          const { output, cost } = runPeer(peer, folder, calibration.file, join(scratch, `${nameOf(folder)}-${peer.name}-${b}-${settings.tokens}`), b, groupSize);
+          for (const key of wanted) {
+            const text = texts.find((one) => basename(one) === key.text)!;
+            add({ ...key, options: "", ...measureByReaders(folder, await windowsFile(text), output), ...cost, peer: true });
+          }
+        });
       }
     }
   } finally {

@@ -1,4 +1,12 @@
-"""Quantizes with AutoRound (rounding and clipping trained block by block), symmetric, in the auto_gptq format."""
+"""Quantizes with AutoRound (rounding and clipping trained block by block), symmetric, in the auto_gptq format.
+
+    scripts/peers/run.sh autoround MODEL CALIBRATION.json OUTPUT        200 iterations, its default
+    scripts/peers/run.sh autoround-50 MODEL CALIBRATION.json OUTPUT     so many
+"""
+import glob
+import os
+import shutil
+
 import torch
 from auto_round import AutoRound
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -12,10 +20,11 @@ parser.add_argument("--sequence-length", type=int, default=512)
 parser.add_argument("--batch", type=int, default=4)
 args = parser.parse_args()
 
-length = args.sequence_length
+calibration = sequences(args.calibration)
+length = min(args.sequence_length, len(calibration[0]))
 samples = [
     torch.tensor([tokens[i:i + length]])
-    for tokens in sequences(args.calibration)
+    for tokens in calibration
     for i in range(0, len(tokens) - length + 1, length)
 ]
 # In f32, as the others: bf16 on a CPU is slower and no better.
@@ -26,3 +35,9 @@ with measured(args.output):
         dataset=samples, nsamples=len(samples), seqlen=length, iters=args.iterations, batch_size=args.batch, device_map="cpu", seed=42,
     )
     work.quantize_and_save(output_dir=args.output, format="auto_gptq")
+# It makes a folder inside, named by model and bits.
+for config in glob.glob(f"{args.output}/*/config.json"):
+    inner = os.path.dirname(config)
+    for file in os.listdir(inner):
+        shutil.move(os.path.join(inner, file), args.output)
+    os.rmdir(inner)

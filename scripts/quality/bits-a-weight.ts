@@ -2,7 +2,7 @@ import { openModel } from "#src/pipeline/model.js";
 import { openFolder } from "#src/source/folder.js";
 
 /** Bits that a checkpoint spends on a weight of the original's linears, all their tensors counted, and also those that stayed as they were. */
-export async function bitsAWeight(original: string, folder: string): Promise<number> {
+export async function bitsAWeightOf(original: string, folder: string): Promise<number> {
   const sources = [await openFolder(original), await openFolder(folder)] as const;
   try {
     const { decoder } = await openModel(sources[0]);
