@@ -76,7 +76,7 @@ async function gathered(x: Float64Array, quantized: Float64Array, n: number, dam
 }
 
 describe("retargeting", () => {
-  it.each([[1, 8, 0.01], [3, 20, 0.01], [40, 200, 0.01], [40, 60, 0.0001], [300, 400, 0.05]])("of %i inputs after %i tokens adds W·C·(H + λI)⁻¹, damped by %f", async (n, tokens, damp) => {
+  it.each([[1, 8, 0.01], [3, 20, 0.01], [40, 200, 0.01], [40, 60, 0.0001], [300, 400, 0.05]])("of %i inputs after %i tokens adds as much of W·C·(H + λI)⁻¹ as they can tell, damped by %f", async (n, tokens, damp) => {
     const { x, quantized } = inputs(tokens, n, n + tokens);
     const { hessian, cross, c } = await gathered(x, quantized, n, damp);
     const rows = 5;
@@ -87,7 +87,8 @@ describe("retargeting", () => {
     await plainLinearAlgebra.gemm({ m: rows, n, k: n, a: Float64Array.from(w), b: c, c: product });
     const expected = solveRows(h, product, n);
     const target = await retargeted(plainLinearAlgebra, w, rows, hessian, cross);
-    expect(relativeError(target.map((value, i) => value - w[i]), expected)).toBeLessThan(2e-5);
+    const share = tokens / (tokens + 8 * n);
+    expect(relativeError(target.map((value, i) => value - w[i]), expected.map((value) => share * value))).toBeLessThan(3e-5);
   });
 
   it.each(ORDERS)("means the same in %s order", async (order) => {
@@ -101,8 +102,8 @@ describe("retargeting", () => {
   });
 
   it("comes nearer to the original's output than the weight itself, and nothing that is near to it does better", async () => {
-    const [n, rows] = [16, 3];
-    const { x, quantized } = inputs(500, n, 5);
+    const [n, rows] = [6, 3];
+    const { x, quantized } = inputs(4000, n, 5);
     const { hessian, cross } = await gathered(x, quantized, n, 1e-6);
     const w = random(rows * n, 2);
     const target = await retargeted(plainLinearAlgebra, w, rows, hessian, cross);
