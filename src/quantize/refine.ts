@@ -10,18 +10,20 @@ import { transposed, untranspose } from "./transpose.js";
 const BLOCK = 128;
 /** Columns between two updates of a group's gradients: few, for plain loops. */
 const PANEL = 16;
-/** A sweep that gains less than this share of the loss is the last. */
-const LEAST_GAIN = 0.001;
 /** Sweeps after which the gradients, kept up to date in float32, are computed anew. */
 const RENEW = 8;
+/** The first sweep's noise in steps of the grid, where sweeps are enough for it to die away; it falls to 0 in the last. */
+const NOISE = 0.12;
+const ENOUGH_SWEEPS = 8;
 
 /**
- * Descends from what GPTQ found to a local minimum of tr(Δ(H + λI)Δᵀ), Δ = weight − dequantized: sweep by sweep each group's scale is
+ * Descends from what GPTQ found towards the least tr(Δ(H + λI)Δᵀ), Δ = weight − dequantized: sweep by sweep each group's scale is
  * fitted to its codes by least squares, and then each code in turn takes the value that is best with all others as they are.
- * With G = Δ(H + λI) that is the integer next to (ŵ_j + G_j / H_jj) / s. No row ends with more loss than it came with.
+ * With G = Δ(H + λI) that is the integer next to (ŵ_j + G_j / H_jj) / s. A little noise before rounding, less with every sweep,
+ * keeps it from the first local minimum (simulated annealing); the more sweeps, the deeper it comes.
+ * No row ends with more loss than it came with.
  * @param weight [rows, hessian.n], finite; weights of dead inputs are taken as 0
  * @param start what `gptq` made of it; left as it is
- * @param sweeps how many at most; fewer where they no longer gain
  * @returns with `loss`, as `gptq` does
  */
 export async function refine(
@@ -31,14 +33,23 @@ export async function refine(
   if (sweeps === 0) return start;
   const descent = new Descent(la, weight, rows, scheme, hessian, start);
   const before = await descent.renew();
-  let loss = total(before);
-  for (let sweep = 1; sweep <= sweeps; sweep++) {
-    const gain = await descent.sweep();
-    loss -= gain;
-    if (gain <= LEAST_GAIN * loss) break;
-    if (sweep % RENEW === 0) loss = total(await descent.renew());
+  const random = noiseOf();
+  const noise = NOISE * Math.min(1, sweeps / ENOUGH_SWEEPS);
+  for (let sweep = 0; sweep < sweeps; sweep++) {
+    if (sweep > 0 && sweep % RENEW === 0) await descent.renew();
+    // How many sweeps there are must not depend on the rows that happen to be done together.
+    await descent.sweep(sweeps === 1 ? 0 : noise * (1 - sweep / (sweeps - 1)), random);
   }
   return descent.finish(start, before);
+}
+
+/** Numbers of variance 1/4 around 0: always the same, one for each column of each sweep and for all rows, whose problems are their own. */
+function noiseOf(): () => number {
+  let state = 12345;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.sqrt(3) * (state / 2 ** 32 - 0.5);
+  };
 }
 
 /** The state of a descent. As in `gptq` a column is a contiguous run of all rows, and columns stand in the Hessian's order. */
@@ -119,25 +130,26 @@ class Descent {
     }
   }
 
-  /** One sweep over all groups; returns by how much the loss fell. */
-  async sweep(): Promise<number> {
+  /**
+   * One sweep over all groups.
+   * @param noise of a channel of mean curvature, in steps; as thermal noise it falls with the curvature's root
+   */
+  async sweep(noise: number, random: () => number): Promise<void> {
     const { n } = this.#hessian;
     const size = this.#scheme.groupSize;
     const rows = this.#rows;
     const block = Math.max(size, BLOCK - (BLOCK % size));
     const change = new Float32Array(Math.min(block, n) * rows);
-    let gain = 0;
     for (let start = 0, end; start < n; start = end) {
       end = Math.min(start + block, n);
       change.fill(0);
       for (let at = start; at < end; at += size) {
         const gradient = this.#gradient.slice(at * rows, (at + size) * rows);
         await this.#pull(gradient, at, at + size, change, start, at);
-        gain += await this.#group(at / size, gradient, change.subarray((at - start) * rows, (at - start + size) * rows));
+        await this.#group(at / size, gradient, change.subarray((at - start) * rows, (at - start + size) * rows), noise, random);
       }
       await this.#spread(change.subarray(0, (end - start) * rows), start, end, -1);
     }
-    return gain;
   }
 
   /** gradient [to − from, rows] −= (H + λI)[from … to, first … last] · change, of which the first row belongs to column `first`. */
@@ -154,7 +166,7 @@ class Descent {
    * @param gradient G of its columns [groupSize, rows], used up
    * @param change comes back as by how much its weights have grown [groupSize, rows]; zero before
    */
-  async #group(k: number, gradient: Float32Array, change: Float32Array): Promise<number> {
+  async #group(k: number, gradient: Float32Array, change: Float32Array, noise: number, random: () => number): Promise<void> {
     const rows = this.#rows;
     const size = this.#scheme.groupSize;
     const first = k * size;
@@ -163,8 +175,8 @@ class Descent {
     const lows = this.#lows.subarray(k * rows, (k + 1) * rows);
 
     const fitted = new Float32Array(size * rows);
-    let gain = await this.#fitScales(first, gradient, fitted, integers, scales);
-    const span = 2 ** this.#scheme.bits - 1;
+    await this.#fitScales(first, gradient, fitted, integers, scales);
+    const grids = { scales, inverses: scales.map((scale) => 1 / scale), lows, span: 2 ** this.#scheme.bits - 1 };
     for (let from = 0, to; from < size; from = to) {
       to = Math.min(from + PANEL, size);
       await this.#pull(gradient.subarray(from * rows, to * rows), first + from, first + to, change, first, first + from);
@@ -172,15 +184,20 @@ class Descent {
       for (let j = from; j < to; j++) {
         if (this.#metric.dead[first + j]) continue;
         const row = (j - from) * (to - from) - from;
-        gain += moveColumn(gradient, integers, change, j * rows, scales, lows, span, inside[row + j]);
+        const curve = inside[row + j];
+        moveColumn(gradient, integers, change, j * rows, grids, curve, noise * Math.sqrt(this.#metric.meanCurve / curve) * random());
         for (let c = j + 1; c < to; c++) subtract(gradient, c * rows, change, j * rows, rows, inside[row + c]);
       }
     }
     for (let i = 0; i < change.length; i++) change[i] += fitted[i];
-    return gain;
   }
 
-  async #fitScales(first: number, gradient: Float32Array, fitted: Float32Array, integers: Float32Array, scales: Float64Array): Promise<number> {
+  /**
+   * Moves each row's scale to where its loss is least, where that is less when rounded to its dtype as well.
+   * @param gradient G of the group's columns, brought up to date
+   * @param fitted comes back as by how much the weights have grown
+   */
+  async #fitScales(first: number, gradient: Float32Array, fitted: Float32Array, integers: Float32Array, scales: Float64Array): Promise<void> {
     const rows = this.#rows;
     const size = this.#scheme.groupSize;
     const products = new Float32Array(size * rows);
@@ -193,25 +210,21 @@ class Descent {
         curve[r] += integers[i] * products[i];
       }
     }
-    let gain = 0;
+    const steps = new Float64Array(rows);
     for (let r = 0; r < rows; r++) {
-      const scale = scales[r];
-      const next = curve[r] > 0 ? storedScale(scale + slope[r] / curve[r], this.#scheme.scaleDtype) : scale;
-      const step = next - scale;
-      const gained = step * (2 * slope[r] - step * curve[r]);
-      slope[r] = 0;
-      if (!(gained > 0)) continue;
-      slope[r] = step;
-      scales[r] = next;
-      gain += gained;
+      if (!(curve[r] > 0)) continue;
+      const fittest = storedScale(scales[r] + slope[r] / curve[r], this.#scheme.scaleDtype);
+      const step = fittest - scales[r];
+      if (!(step * (2 * slope[r] - step * curve[r]) > 0)) continue;
+      steps[r] = step;
+      scales[r] = fittest;
     }
     for (let j = 0; j < size; j++) {
       for (let r = 0, i = j * rows; r < rows; r++, i++) {
-        fitted[i] = slope[r] * integers[i];
-        gradient[i] -= slope[r] * products[i];
+        fitted[i] = steps[r] * integers[i];
+        gradient[i] -= steps[r] * products[i];
       }
     }
-    return gain;
   }
 
   /** What was found, but the rows of `start` that were better before (`before`: their losses). */
@@ -256,11 +269,14 @@ class Descent {
 class Metric {
   /** By position. */
   readonly dead: readonly boolean[];
+  /** Of the diagonal. */
+  readonly meanCurve: number;
   readonly #hessian: PreparedHessian;
 
   constructor(hessian: PreparedHessian) {
     this.#hessian = hessian;
     const dead = new Set(hessian.dead);
+    this.meanCurve = hessian.diagonal.reduce((a, b) => a + b, 0) / hessian.n;
     this.dead = Array.from(hessian.permutation, (channel) => dead.has(channel));
   }
 
@@ -278,26 +294,28 @@ class Metric {
   }
 }
 
-/** Moves one column's integers to where the gradient vanishes; leaves by how much its weights have grown. Returns what the loss lost. */
+/** The grids of one group in all rows. */
+interface Grids {
+  readonly scales: Float64Array;
+  readonly inverses: Float64Array;
+  readonly lows: Float64Array;
+  readonly span: number;
+}
+
+/** Moves one column's integers to where the gradient vanishes, or `noise` beside it; leaves by how much its weights have grown. */
 function moveColumn(
-  gradient: Float32Array, integers: Float32Array, change: Float32Array, at: number, scales: Float64Array, lows: Float64Array, span: number, curve: number,
-): number {
+  gradient: Float32Array, integers: Float32Array, change: Float32Array, at: number, { scales, inverses, lows, span }: Grids, curve: number, noise: number,
+): void {
   const inverse = 1 / curve;
-  let gain = 0;
   for (let r = 0; r < scales.length; r++) {
-    const scale = scales[r];
     const low = lows[r];
     const high = low + span;
-    const g = gradient[at + r];
     const before = integers[at + r];
-    let q = before + (g * inverse) / scale + MAGIC - MAGIC;
+    let q = before + gradient[at + r] * inverse * inverses[r] + noise + MAGIC - MAGIC;
     q = q < low ? low : q > high ? high : q;
-    const step = scale * (q - before);
     integers[at + r] = q;
-    change[at + r] = step;
-    gain += step * (2 * g - step * curve);
+    change[at + r] = scales[r] * (q - before);
   }
-  return gain;
 }
 
 /** to[at …] −= by · from[fromAt …]. */

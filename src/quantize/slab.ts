@@ -16,7 +16,7 @@ export type Method = (typeof METHODS)[number];
 export interface Recipe {
   /** Scale search (`GridChooser`) rather than the grid that spans each group. */
   readonly search: boolean;
-  /** Most sweeps of coordinate descent after GPTQ, with scales refitted between them; 0: none. */
+  /** Sweeps of coordinate descent after GPTQ, with scales refitted between them (`refine`); 0: none. */
   readonly refine: number;
 }
 

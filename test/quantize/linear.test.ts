@@ -28,7 +28,7 @@ const random = generator(5);
 const sum = gram(activations(tokens, n, random, [9]), tokens, n);
 const weight = { rows, cols: n, data: gaussians(rows * n, random, 0.05) };
 const scheme: QuantScheme = { bits: 4, groupSize: 16, symmetric: true, scaleDtype: "F16" };
-const recipe: Recipe = { search: true, refine: 0 };
+const recipe: Recipe = { search: true, refine: 3 };
 
 async function hessianOf(order: Order): Promise<PreparedHessian> {
   const h = await prepareHessianIn(threads(1), sum.slice(), tokens, { order, groupSize: 16, damp: 0.01 });

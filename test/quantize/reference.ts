@@ -183,8 +183,12 @@ export function referenceRefine(
   permutation.forEach((channel, p) => (groupOf[channel] = groupAt(p)));
   const value = (i: number) => scales[groupOf[i]] * (codes[i] - zeros[groupOf[i]]);
   const gradient = (i: number) => damped[i].reduce((sum, x, j) => sum + x * ((h.dead[j] ? 0 : target[j]) - value(j)), 0);
-  const loss = () => traceOf([target.map((w, i) => (h.dead[i] ? 0 : w) - value(i))], damped);
-  let before = loss();
+  const meanCurve = damped.reduce((sum, x, i) => sum + x[i], 0) / damped.length;
+  let state = 12345;
+  const random = () => {
+    state = Number((BigInt(state) * 1664525n + 1013904223n) % 2n ** 32n);
+    return (state / 2 ** 32 - 0.5) * Math.sqrt(3);
+  };
   for (let sweep = 0; sweep < sweeps; sweep++) {
     for (let p = 0; p < target.length; p += size) {
       const members = permutation.slice(p, p + size);
@@ -199,12 +203,11 @@ export function referenceRefine(
       }
       for (const i of members) {
         if (h.dead[i]) continue;
-        codes[i] = referenceCode(value(i) + gradient(i) / damped[i][i], { scale: scales[k], zero: zeros[k] }, scheme);
+        const temperature = sweeps === 1 ? 0 : 0.12 * Math.min(1, sweeps / 8) * (1 - sweep / (sweeps - 1));
+        const noise = temperature * Math.sqrt(meanCurve / damped[i][i]) * random();
+        codes[i] = referenceCode(value(i) + gradient(i) / damped[i][i] + noise * scales[k], { scale: scales[k], zero: zeros[k] }, scheme);
       }
     }
-    const after = loss();
-    if (before - after <= 0.001 * after) break;
-    before = after;
   }
   return { codes, scales, zeros, dequantized: target.map((_, i) => value(i)) };
 }

@@ -1,0 +1,177 @@
+import fc from "fast-check";
+import { isDeepStrictEqual } from "node:util";
+import { describe, expect, it } from "vitest";
+import { gptq } from "#src/quantize/gptq.js";
+import { prepareHessian, type PreparedHessian } from "#src/quantize/hessian.js";
+import { refine } from "#src/quantize/refine.js";
+import { BITS, ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
+import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
+import { activations, gaussians, generator, gram } from "./random.js";
+import { referenceHessian, referenceRefine, traceOf, type ReferenceHessian } from "./reference.js";
+
+const DAMP = 0.02;
+
+interface Case {
+  readonly n: number;
+  readonly rows: number;
+  readonly tokens: number;
+  readonly sum: Float32Array<ArrayBuffer>;
+  readonly weight: Float32Array<ArrayBuffer>;
+}
+
+function makeCase(n: number, rows: number, seed = 1000 * n + rows, dead: readonly number[] = []): Case {
+  const random = generator(seed);
+  const tokens = 2 * n + 8;
+  return { n, rows, tokens, sum: gram(activations(tokens, n, random, dead), tokens, n), weight: gaussians(rows * n, random, 0.1) };
+}
+
+async function prepared(c: Case, order: Order, groupSize: number): Promise<PreparedHessian> {
+  const h = await prepareHessian(la, c.sum, c.tokens, { order, groupSize, damp: DAMP });
+  if ("problem" in h) throw new Error(h.detail);
+  return h;
+}
+
+const row = (values: ArrayLike<number>, r: number, rows: number) => Array.from({ length: values.length / rows }, (_, i) => values[(r * values.length) / rows + i]);
+
+const parts = (of: { codes: Uint8Array; scales: Float32Array; zeros: Uint8Array; dequantized: Float32Array }, r: number, rows: number) => ({
+  codes: row(of.codes, r, rows), scales: row(of.scales, r, rows), zeros: row(of.zeros, r, rows), dequantized: row(of.dequantized, r, rows),
+});
+
+const SIZES: readonly (readonly [n: number, rows: number, groupSizes: readonly number[]])[] = [
+  [1, 3, [1]],
+  [24, 4, [4, 24]],
+  [172, 3, [43, 172]],
+  [200, 2, [8, 100]],
+];
+
+describe("refine equals descent with every gradient summed anew", () => {
+  for (const [n, rows, groupSizes] of SIZES) {
+    const dead = n > 100 ? [5, 63, 170] : [];
+    const c = makeCase(n, rows, 1000 * n + rows, dead);
+    for (const order of ORDERS) {
+      it(`${n} channels, ${rows} rows, ${order} order`, { timeout: 60_000 }, async () => {
+        let compared = 0;
+        let differing = 0;
+        for (const groupSize of groupSizes) {
+          const reference: ReferenceHessian = referenceHessian(c.sum, c.tokens, order, groupSize, DAMP);
+          const h = await prepared(c, order, groupSize);
+          for (const scheme of BITS.flatMap((bits) => [true, false].map((symmetric): QuantScheme => ({ bits, groupSize, symmetric, scaleDtype: bits === 3 ? "BF16" : "F16" })))) {
+            const start = await gptq(la, c.weight, rows, scheme, true, h);
+            for (const sweeps of [1, 4]) {
+              const label = JSON.stringify({ ...scheme, sweeps });
+              const result = await refine(la, c.weight, rows, scheme, h, start, sweeps);
+              let loss = 0;
+              for (let r = 0; r < rows; r++) {
+                const target = row(c.weight, r, rows);
+                const lossOf = (values: number[]) => traceOf([values.map((y, i) => (reference.dead[i] ? 0 : target[i]) - y)], reference.damped);
+                const actual = parts(result, r, rows);
+                const expected = referenceRefine(target, parts(start, r, rows), scheme, reference, order, sweeps);
+                const mine = lossOf(actual.dequantized);
+                const before = lossOf(row(start.dequantized, r, rows));
+                loss += mine;
+                expect(mine, label).toBeLessThanOrEqual(before * (1 + 1e-6));
+                compared++;
+                const kept = lossOf(expected.dequantized) >= before ? parts(start, r, rows) : expected;
+                if (isDeepStrictEqual(actual, { ...kept, dequantized: kept.dequantized.map(Math.fround) })) continue;
+                differing++;
+                expect(Math.abs(mine / lossOf(expected.dequantized) - 1), label).toBeLessThan(0.1);
+              }
+              expect(Math.abs(result.loss - loss), label).toBeLessThanOrEqual(1e-4 * loss + 1e-7 * Math.sqrt(loss));
+            }
+          }
+        }
+        // In float32 a code may fall on the other side of a tie; then all that follows differs.
+        expect(differing).toBeLessThanOrEqual(0.05 * compared);
+      });
+    }
+  }
+});
+
+describe("refine", () => {
+  const scheme = (bits: QuantScheme["bits"], groupSize: number, symmetric = true): QuantScheme => ({ bits, groupSize, symmetric, scaleDtype: "F16" });
+
+  it("never leaves a row worse than it was", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record({
+          seed: fc.nat(), groups: fc.integer({ min: 1, max: 4 }), groupSize: fc.integer({ min: 1, max: 12 }), bits: fc.constantFrom(...BITS),
+          symmetric: fc.boolean(), order: fc.constantFrom(...ORDERS), search: fc.boolean(), sweeps: fc.integer({ min: 0, max: 10 }),
+          size: fc.constantFrom(1, 1e-6, 1e4),
+        }),
+        async ({ seed, groups, groupSize, bits, symmetric, order, search, sweeps, size }) => {
+          const n = groups * groupSize;
+          const rows = 3;
+          const c = makeCase(n, rows, seed, n > 4 ? [1] : []);
+          const weight = c.weight.map((w) => w * size);
+          const h = await prepared(c, order, groupSize);
+          const reference = referenceHessian(c.sum, c.tokens, order, groupSize, DAMP);
+          const start = await gptq(la, weight, rows, scheme(bits, groupSize, symmetric), search, h);
+          const copy = structuredClone(start);
+          const result = await refine(la, weight, rows, scheme(bits, groupSize, symmetric), h, start, sweeps);
+          expect(start).toEqual(copy);
+          for (let r = 0; r < rows; r++) {
+            const lossOf = (values: Float32Array) =>
+              traceOf([row(values, r, rows).map((y, i) => (reference.dead[i] ? 0 : weight[r * n + i]) - y)], reference.damped);
+            const before = lossOf(start.dequantized);
+            expect(lossOf(result.dequantized)).toBeLessThanOrEqual(before * (1 + 1e-5) + 1e-12 * size * size);
+            for (let i = 0; i < n; i++) if (reference.dead[i]) expect(Math.abs(result.dequantized[r * n + i])).toBe(0);
+          }
+          expect(Math.max(...result.codes)).toBeLessThan(2 ** bits);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it("takes a tenth off GPTQ's loss in four sweeps, and more in more", async () => {
+    const c = makeCase(256, 16);
+    const h = await prepared(c, "group-aware", 32);
+    for (const bits of [2, 3, 4] as const) {
+      const start = await gptq(la, c.weight, 16, scheme(bits, 32), true, h);
+      const losses = [start.loss];
+      for (const sweeps of [4, 16]) losses.push((await refine(la, c.weight, 16, scheme(bits, 32), h, start, sweeps)).loss);
+      expect(losses[1]).toBeLessThan(0.9 * losses[0]);
+      expect(losses[2]).toBeLessThan(0.99 * losses[1]);
+    }
+  });
+
+  it("finds the best codes there are for most rows of four channels", async () => {
+    const n = 4;
+    const rows = 60;
+    const c = makeCase(n, rows);
+    const h = await prepared(c, "natural", n);
+    const { damped } = referenceHessian(c.sum, c.tokens, "natural", n, DAMP);
+    const start = await gptq(la, c.weight, rows, scheme(2, n), true, h);
+    const found = await refine(la, c.weight, rows, scheme(2, n), h, start, 16);
+    // All 4⁴ codes, for the scale that was found.
+    const codes = Array.from({ length: 256 }, (_, i) => [i & 3, (i >> 2) & 3, (i >> 4) & 3, i >> 6]);
+    const optimal = (of: { dequantized: Float32Array; scales: Float32Array }) =>
+      Array.from({ length: rows }, (_, r) => {
+        const lossOf = (values: number[]) => traceOf([values.map((y, i) => c.weight[r * n + i] - y)], damped);
+        return lossOf(row(of.dequantized, r, rows)) <= Math.min(...codes.map((code) => lossOf(code.map((q) => of.scales[r] * (q - 2))))) * (1 + 1e-5);
+      }).filter(Boolean).length;
+    expect(optimal(found)).toBeGreaterThanOrEqual(0.9 * rows);
+    expect(optimal(start)).toBeLessThan(optimal(found));
+  });
+
+  it("gives rows the same whether they are done together or apart", async () => {
+    const c = makeCase(96, 37);
+    const h = await prepared(c, "act", 32);
+    const start = await gptq(la, c.weight, 37, scheme(4, 32), true, h);
+    const whole = await refine(la, c.weight, 37, scheme(4, 32), h, start, 9);
+    for (const [from, to] of [[0, 1], [1, 20], [20, 37]]) {
+      const weight = c.weight.slice(from * 96, to * 96);
+      const part = await refine(la, weight, to - from, scheme(4, 32), h, await gptq(la, weight, to - from, scheme(4, 32), true, h), 9);
+      expect(part.codes).toEqual(whole.codes.slice(from * 96, to * 96));
+      expect(part.scales).toEqual(whole.scales.slice(from * 3, to * 3));
+      expect(part.dequantized).toEqual(whole.dequantized.slice(from * 96, to * 96));
+    }
+  });
+
+  it("does nothing in no sweeps", async () => {
+    const c = makeCase(8, 2);
+    const h = await prepared(c, "natural", 8);
+    const start = await gptq(la, c.weight, 2, scheme(4, 8), true, h);
+    expect(await refine(la, c.weight, 2, scheme(4, 8), h, start, 0)).toBe(start);
+  });
+});
