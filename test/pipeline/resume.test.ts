@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
@@ -49,4 +49,23 @@ it.each([
     rmSync(output, { recursive: true });
   }
   expect(resumes).toBeGreaterThan(0);
+});
+
+it("refuses hidden states of either stream that are not what was written", async () => {
+  const output = join(root, "damaged");
+  await shardsmith([...BASE, "--retarget", "-o", output], (line, kill) => {
+    if (line.includes('"type":"layer","layer":2')) kill("SIGKILL");
+  });
+  const work = join(output, ".shardsmith");
+  for (const stream of ["0", "1"]) {
+    const kept = readdirSync(work).filter((name) => name.startsWith("hidden-") && name.endsWith(`-${stream}.bin`)).map((name) => join(work, name));
+    expect(kept).toHaveLength(2);
+    const before = kept.map((name) => readFileSync(name));
+    before.forEach((bytes, i) => { writeFileSync(kept[i], bytes.map((byte, at) => (at === 1000 ? byte ^ 1 : byte))); });
+    const { code, stderr } = await shardsmith([...BASE, "--retarget", "-o", output]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^.*: the hidden states after layer [12] are damaged; use --overwrite to start anew$/m);
+    before.forEach((bytes, i) => { writeFileSync(kept[i], bytes); });
+  }
+  expect(await shardsmith([...BASE, "--retarget", "-o", output])).toMatchObject({ code: 0 });
 });
