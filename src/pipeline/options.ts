@@ -9,7 +9,7 @@ export type GroupSize = (typeof GROUP_SIZES)[number];
 
 /** Bits that tables of the whole vocabulary may have; fewer cost too much. */
 export const TABLE_BITS = [8, 4] as const;
-export type TableBits = (typeof TABLE_BITS)[number];
+type TableBits = (typeof TABLE_BITS)[number];
 
 /** What each quality is made of. */
 export const QUALITIES = {

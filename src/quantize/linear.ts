@@ -36,7 +36,7 @@ export interface LinearResult {
   readonly stats: LinearStats;
 }
 
-export interface LinearStats {
+interface LinearStats {
   /** tr(ΔHΔᵀ) / tr(WHWᵀ), H without damping: the share of the output's energy that is error. Without a Hessian ‖Δ‖² / ‖W‖². 0 if W·H is 0. */
   readonly relativeError: number;
   /** tr(ΔHΔᵀ), H a token's mean: the squared error of one token's output. */

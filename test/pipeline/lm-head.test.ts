@@ -3,12 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { evaluate, inspect, planQuantize, quantize, type QuantizeOptions } from "shardsmith";
-import { makeUntied } from "../../scripts/readers/untied.js";
 import { DEMO_MODEL, shardsmith } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "lm-head-"));
 const UNTIED = join(root, "untied");
-beforeAll(() => { makeUntied(DEMO_MODEL, UNTIED); });
+beforeAll(async () => {
+  const { makeUntied } = (await import(new URL("../../scripts/readers/untied.js", import.meta.url).href)) as { makeUntied: (from: string, to: string) => void };
+  makeUntied(DEMO_MODEL, UNTIED);
+});
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
 const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast" } as const;

@@ -1,1 +1,0 @@
-export function makeUntied(from: string, to: string): void;
