@@ -40,7 +40,7 @@ const candidates: { readonly name: string; readonly bits: Assignment }[] = [
   { name: `chosen for ${String(targetBits)}`, bits: groups.map(({ linears }) => choice!.wishes.get(linears[0].name)!) },
   ...Array.from({ length: runs }, (_, i) => {
     // Some all low, some all high, most in between.
-    const lean = random() * 2;
+    const lean = 0.3 + 1.4 * random();
     return { name: `random ${String(i + 1)}`, bits: groups.map(() => held[Math.floor(held.length * random() ** lean) % held.length]) };
   }),
   // The same bits as chosen, dealt out blindly: what choosing is worth.

@@ -18,11 +18,11 @@ const OUTLIER_FACTOR = 6;
 /** Kurtosis from which a row is heavy-tailed; 3 is normal. */
 const HEAVY_KURTOSIS = 6;
 /** Tokens a sequence, sequences that the Hessians are gathered on, and those of them on which the model's output is followed. */
-const SEQUENCE_LENGTH = 512;
-const SEQUENCES = 8;
+const SEQUENCE_LENGTH = 256;
+const SEQUENCES = 16;
 const FOLLOWED = 2;
 /** Positions at which the predictions are compared. Neighbours are alike, and each costs a row of the vocabulary a variant. */
-const POSITIONS = 512;
+const POSITIONS = 256;
 /** Bits of the rounding whose effect is followed: coarse enough to stand out, fine enough for effects to add up. */
 const REFERENCE_BITS = 3;
 
