@@ -4,12 +4,9 @@ import { MAGIC } from "./rounding.js";
 import { emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { GridChooser } from "./search.js";
+import { BLOCK, PANEL, subtract } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
-/** Columns between two updates of all that comes after: enough for a matrix product to be fast. */
-const BLOCK = 128;
-/** Columns between two updates of the rest of the block: few, for plain loops. */
-const PANEL = 16;
 /** Rows whose grids are chosen together, so that columns are read in runs. */
 const TILE = 16;
 
@@ -140,11 +137,6 @@ function roundColumn(
     loss += error * error;
   }
   return loss;
-}
-
-/** w[at …] −= by · errors[errorsAt …]. */
-function subtract(w: Float32Array, at: number, errors: Float32Array, errorsAt: number, rows: number, by: number): void {
-  for (let r = 0; r < rows; r++) w[at + r] = w[at + r] - by * errors[errorsAt + r];
 }
 
 /** Columns from … to of w −= coefficientsᵀ · (`count` rows of errors from row `first`); coefficients [count, to − from]. */

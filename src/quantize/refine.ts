@@ -4,15 +4,12 @@ import type { PreparedHessian } from "./hessian.js";
 import { MAGIC } from "./rounding.js";
 import { emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
+import { BLOCK, PANEL, subtract } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
-/** Columns between two updates of all gradients: enough for a matrix product to be fast. */
-const BLOCK = 128;
-/** Columns between two updates of a group's gradients: few, for plain loops. */
-const PANEL = 16;
 /** Sweeps after which the gradients, kept up to date in float32, are computed anew. */
 const RENEW = 8;
-/** The first sweep's noise in steps of the grid, where sweeps are enough for it to die away; it falls to 0 in the last. */
+/** The first sweep's noise in steps of the grid, where sweeps are enough for it to die away; its square falls evenly, to 0 in the last. */
 const NOISE = 0.12;
 const ENOUGH_SWEEPS = 8;
 
@@ -38,7 +35,7 @@ export async function refine(
   for (let sweep = 0; sweep < sweeps; sweep++) {
     if (sweep > 0 && sweep % RENEW === 0) await descent.renew();
     // How many sweeps there are must not depend on the rows that happen to be done together.
-    await descent.sweep(sweeps === 1 ? 0 : noise * (1 - sweep / (sweeps - 1)), random);
+    await descent.sweep(sweeps === 1 ? 0 : noise * Math.sqrt(1 - sweep / (sweeps - 1)), random);
   }
   return descent.finish(start, before);
 }
@@ -316,11 +313,6 @@ function moveColumn(
     integers[at + r] = q;
     change[at + r] = scales[r] * (q - before);
   }
-}
-
-/** to[at …] −= by · from[fromAt …]. */
-function subtract(to: Float32Array, at: number, from: Float32Array, fromAt: number, rows: number, by: number): void {
-  for (let r = 0; r < rows; r++) to[at + r] = to[at + r] - by * from[fromAt + r];
 }
 
 const total = (values: Float64Array): number => values.reduce((a, b) => a + b, 0);

@@ -203,7 +203,7 @@ export function referenceRefine(
       }
       for (const i of members) {
         if (h.dead[i]) continue;
-        const temperature = sweeps === 1 ? 0 : 0.12 * Math.min(1, sweeps / 8) * (1 - sweep / (sweeps - 1));
+        const temperature = sweeps === 1 ? 0 : 0.12 * Math.min(1, sweeps / 8) * Math.sqrt(1 - sweep / (sweeps - 1));
         const noise = temperature * Math.sqrt(meanCurve / damped[i][i]) * random();
         codes[i] = referenceCode(value(i) + gradient(i) / damped[i][i] + noise * scales[k], { scale: scales[k], zero: zeros[k] }, scheme);
       }
