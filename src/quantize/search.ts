@@ -18,7 +18,7 @@ function hundredths(from: number, to: number, step: number): number[] {
 }
 
 /** The most bits at which the shorter side of a symmetric grid is tried for the larger weights as well: above it gains nothing. */
-export const TURNED_BITS = 3;
+const TURNED_BITS = 3;
 
 /** By how much the zero point of an asymmetric grid is moved from where the range puts it. */
 export const ZERO_SHIFTS: readonly number[] = [0, -1, 1];
