@@ -34,6 +34,8 @@ describe("bad input ends with 1, one line and no stack trace", () => {
 
   it("no such folder", () => refused(["quantize", join(root, "missing"), "-o", out], `${join(root, "missing")}: no such folder`));
   it("an unknown size", () => refused(["quantize", DEMO_MODEL, "-o", out, "--max-shard-size", "5 bananas"], `--max-shard-size is "5 bananas"; give a size, as 5GB, 512MiB or a number of bytes`));
+  it("bits for no pattern", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "8"], '--bits-for is "8"; give a pattern and bits, as *.down_proj=8'));
+  it("bits for a pattern that there are not", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "*.down_proj=many"], 'bits for "*.down_proj" is NaN; it may be 2, 3, 4, 8'));
   it("the source as output", () => refused(["quantize", DEMO_MODEL, "-o", DEMO_MODEL], `${DEMO_MODEL} is the source itself; choose another output folder`));
   it("sequences longer than the model takes", () =>
     refused(["quantize", DEMO_MODEL, "-o", out, "--sequence-length", "100000"], `sequence length is 100000, but ${DEMO_MODEL} was made for 512 tokens at most (max_position_embeddings)`));

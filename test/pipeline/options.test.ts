@@ -1,9 +1,10 @@
 import { expect, it } from "vitest";
-import { resolveSettings, type QuantizeSettings } from "#src/pipeline/options.js";
+import { QUALITIES, resolveSettings, type QuantizeSettings } from "#src/pipeline/options.js";
 
 it("fills in what an expert would choose", () => {
   expect(resolveSettings({})).toEqual({
     method: "gptq", bits: 4, groupSize: undefined, format: "gptq", symmetric: true, order: "group-aware", search: true, damp: 0.01,
+    ...QUALITIES.balanced, keep: [], bitsFor: [], targetBits: undefined, lmHead: undefined,
     samples: 128, sequenceLength: undefined, seed: 0, maxShardSize: 5e9, memory: 2e9,
   });
 });
@@ -11,6 +12,11 @@ it("fills in what an expert would choose", () => {
 it.each<[object, string]>([
   [{ method: "awq" }, "method is awq; it may be gptq, rtn"],
   [{ bits: 5 }, "bits is 5; it may be 2, 3, 4, 8"],
+  [{ bitsFor: [{ pattern: "*.v_proj", bits: 8 }, { pattern: "*.o_proj", bits: 6 }] }, 'bits for "*.o_proj" is 6; it may be 2, 3, 4, 8'],
+  [{ targetBits: 1 }, "target bits is 1; it must lie above 1 and be at most 32"],
+  [{ targetBits: Number.NaN }, "target bits is NaN; it must lie above 1 and be at most 32"],
+  [{ quality: "superb" }, "quality is superb; it may be fast, balanced, best"],
+  [{ refine: -1 }, "refine is -1; it must be a whole number of at least 0"],
   [{ groupSize: 100 }, "group size is 100; it may be -1, 32, 64, 128"],
   [{ order: "random" }, "order is random; it may be natural, group-aware, act"],
   [{ damp: 0 }, "damp is 0; it must lie above 0 and be at most 1"],
