@@ -61,7 +61,7 @@ function tableOf(rows: readonly Row[]): string {
     "| | bits a weight | KL divergence | of plain's | top-1 | perplexity | seconds | CPU seconds | peak RSS |",
     "|---|---|---|---|---|---|---|---|---|",
     ...lines.map((cells) => `| ${cells.join(" | ")} |`),
-    ...(byReaders.length === 0 ? [] : ["", `Of our rows ${byReaders.length} were measured by the readers too, as all of the others were: KL divergence differs by ${(100 * Math.max(...byReaders)).toPrecision(1)} % at most.`]),
+    ...(byReaders.length === 0 ? [] : ["", `Peers are measured by independent readers, and so were ${byReaders.length} of our rows beside our own measure: KL divergence differs by ${(100 * Math.max(...byReaders)).toPrecision(1)} % at most.`]),
   ].join("\n");
 }
 
