@@ -26,7 +26,7 @@ export function builder(yargs: Argv) {
     .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
     .option("order", { choices: ORDERS, default: "group-aware" as const, describe: "order in which GPTQ visits channels; act is desc_act" })
     .option("quality", { choices: ["fast", "balanced", "best"] as const, default: "balanced" as const, describe: "fast: one forward pass; balanced, best: two" })
-    .option("refine", { type: "number", describe: "most sweeps of coordinate descent after GPTQ [default: as --quality says]" })
+    .option("refine", { type: "number", describe: "sweeps of coordinate descent after GPTQ [default: as --quality says]" })
     .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs the second forward pass [default: as --quality says]" })
     .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })
     .option("damp", { type: "number", default: 0.01, describe: "damping of the Hessian, as a share of its mean diagonal" })

@@ -16,8 +16,8 @@ export const QUALITIES = {
   /** One forward pass. */
   fast: { search: true, refine: 4, retarget: false },
   /** A second forward pass, of the original model beside the quantized one. */
-  balanced: { search: true, refine: 2, retarget: true },
-  best: { search: true, refine: 16, retarget: true },
+  balanced: { search: true, refine: 8, retarget: true },
+  best: { search: true, refine: 32, retarget: true },
 } as const;
 export type Quality = keyof typeof QUALITIES;
 
@@ -50,7 +50,7 @@ export interface QuantizeSettings {
   readonly quality?: Quality;
   /** Choose scales by the error they leave, weighted by the Hessian's diagonal, instead of from the largest weight. Default true. */
   readonly search?: boolean;
-  /** Most sweeps of coordinate descent over the codes after GPTQ, with scales refitted in between; 0: none. Default: as `quality` says. */
+  /** Sweeps of coordinate descent over the codes after GPTQ, with scales refitted in between; 0: none. Default: as `quality` says. */
   readonly refine?: number;
   /** Aim each linear at what the original model computes there, not at what the half-quantized one does. Default: as `quality` says. */
   readonly retarget?: boolean;
