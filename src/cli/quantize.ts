@@ -27,6 +27,7 @@ export function builder(yargs: Argv) {
     .option("order", { choices: ORDERS, default: "group-aware" as const, describe: "order in which GPTQ visits channels; act is desc_act" })
     .option("quality", { choices: ["fast", "balanced", "best"] as const, default: "balanced" as const, describe: "fast: one forward pass; balanced, best: two" })
     .option("refine", { type: "number", describe: "sweeps of coordinate descent after GPTQ [default: as --quality says]" })
+    .option("awq", { type: "boolean", describe: "scale loud input channels, and what comes before them by the inverse [default: as --quality says]" })
     .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs the second forward pass [default: as --quality says]" })
     .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })
     .option("damp", { type: "number", default: 0.01, describe: "damping of the Hessian, as a share of its mean diagonal" })
@@ -53,6 +54,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
     maxShardSize: parseBytes(args.maxShardSize, "max-shard-size"), memory: parseBytes(args.memory, "memory"),
     ...(args.targetBits !== undefined && { targetBits: args.targetBits }),
     ...(args.refine !== undefined && { refine: args.refine }),
+    ...(args.awq !== undefined && { awq: args.awq }),
     ...(args.retarget !== undefined && { retarget: args.retarget }),
     ...(args.lmHead !== undefined && { lmHead: args.lmHead }),
     ...(args.groupSize !== undefined && { groupSize: args.groupSize }),

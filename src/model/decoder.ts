@@ -21,9 +21,21 @@ export interface Stage {
   /** The output of the graph that is the input X of `linears`; absent for the last stage, which has none. */
   readonly x?: string;
   readonly linears: readonly LinearSpec[];
+  /** What scales X channel by channel. Absent where nothing does so exactly. */
+  readonly fold?: Fold;
   /** Which of the graph's inputs and outputs live on after this stage; the next stage's inputs. */
   readonly carry: readonly string[];
 }
+
+/**
+ * What makes the input X of a stage's linears, and is a factor of each of its channels: divided by s there, and the linears' columns
+ * multiplied by s, the model is what it was.
+ */
+export type Fold =
+  /** A norm's weights; `plus` as in `WeightSource`. */
+  | { readonly norm: string; readonly plus: number }
+  /** The rows of a linear of the stage before, without bias: `rowOf`[channel] is the row that channel comes from. */
+  | { readonly linear: string; readonly rowOf: Int32Array };
 
 /** A tensor of the checkpoint, with what is added to each value (Gemma's norms are 1 + w); or one of the decoder's tables. */
 export type WeightSource =

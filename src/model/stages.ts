@@ -1,5 +1,5 @@
 import type { Activation, GraphNode, GraphWeight } from "../engine/graph.js";
-import type { LinearSpec, Stage, WeightSource } from "./decoder.js";
+import type { Fold, LinearSpec, Stage, WeightSource } from "./decoder.js";
 import type { Family } from "./families/family.js";
 import { rotaryTable, type Rope } from "./rotary.js";
 
@@ -68,11 +68,18 @@ export function layerStages(layer: Layer, positions: number): Stage[] {
   if (norms.afterMlp !== undefined) end.norm("dn", "d", norms.afterMlp);
   end.node({ op: "add", out: "h", a: "r", b: norms.afterMlp === undefined ? "d" : "dn" });
 
+  const normFold = (name: string): Fold => ({ norm: `${layer.prefix}${name}.weight`, plus: layer.normPlus });
+  const linearFold = ({ name, bias }: LayerLinear, channels: number, rowOf: (channel: number) => number): Fold | undefined =>
+    bias ? undefined : { linear: `${layer.prefix}${name}`, rowOf: Int32Array.from({ length: channels }, (_, channel) => rowOf(channel)) };
+  // Attention only mixes tokens: a channel of its output is a row of v's, the same for all query heads that share it.
+  const { heads, kvHeads, headDim } = layer;
+  const rowOfV = (channel: number): number => Math.floor(channel / headDim / (heads / kvHeads)) * headDim + (channel % headDim);
+
   return [
-    attentionIn.stage("attention in", { x: hiddenSize }, ["h"], "x", [q, k, v]),
-    attentionOut.stage("attention out", { a: qWidth }, ["h", "a"], "a", [o]),
-    mlpIn.stage("mlp in", { r: hiddenSize, x: hiddenSize }, ["r"], "x", [gate, up]),
-    mlpOut.stage("mlp out", { m: intermediateSize }, ["r", "m"], "m", [down]),
+    attentionIn.stage("attention in", { x: hiddenSize }, ["h"], "x", [q, k, v], normFold(norms.beforeAttention)),
+    attentionOut.stage("attention out", { a: qWidth }, ["h", "a"], "a", [o], linearFold(v, qWidth, rowOfV)),
+    mlpIn.stage("mlp in", { r: hiddenSize, x: hiddenSize }, ["r"], "x", [gate, up], normFold(norms.beforeMlp)),
+    mlpOut.stage("mlp out", { m: intermediateSize }, ["r", "m"], "m", [down], linearFold(up, intermediateSize, (channel) => channel)),
     end.stage("end", { h: hiddenSize }, ["h"], undefined, []),
   ];
 }
@@ -128,7 +135,9 @@ class Draft {
     });
   }
 
-  stage(name: string, outputs: Readonly<Record<string, number>>, carry: readonly string[], x: string | undefined, linears: readonly LayerLinear[]): Stage {
+  stage(
+    name: string, outputs: Readonly<Record<string, number>>, carry: readonly string[], x: string | undefined, linears: readonly LayerLinear[], fold?: Fold,
+  ): Stage {
     return {
       name,
       graph: {
@@ -138,6 +147,7 @@ class Draft {
       weights: this.sources,
       ...(x !== undefined && { x }),
       linears: linears.map(({ name: module, outFeatures, inFeatures }) => ({ name: this.layer.prefix + module, outFeatures, inFeatures })),
+      ...(fold && { fold }),
       carry,
     };
   }

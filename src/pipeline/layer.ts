@@ -1,12 +1,17 @@
 import type { Activations, Engine, PreparedGraph } from "../engine/engine.js";
 import type { Format, LinearPlan } from "../formats/format.js";
-import type { Stage } from "../model/decoder.js";
+import type { Fold, Stage } from "../model/decoder.js";
 import { weightsOf } from "../model/weights.js";
+import { foldedNorm, scaleBothWays, type Producer } from "../quantize/awq.js";
+import { largestScale } from "../quantize/grid.js";
 import type { HessianProblem, PreparedHessian } from "../quantize/hessian.js";
-import { prepareHessianIn, quantizeLinear, type LinearResult } from "../quantize/linear.js";
+import { dividedRows, prepareHessianIn, prepareScaledIn, quantizeLinear, scaleStats, type LinearResult } from "../quantize/linear.js";
+import type { QuantizedLinear } from "../quantize/quantized-linear.js";
+import type { QuantScheme } from "../quantize/scheme.js";
 import { quantizeInSlices } from "../quantize/slices.js";
 import { crossCorrelation, type CrossCorrelation, type CrossProblem } from "../quantize/retarget.js";
 import type { LinearReport } from "../report/report.js";
+import type { FloatDtype } from "../safetensors/floats.js";
 import type { Checkpoint } from "../source/checkpoint.js";
 import type { ResolvedSettings } from "./options.js";
 import type { ShardWriter } from "./shard-writer.js";
@@ -44,17 +49,21 @@ export interface LayerRun extends LinearRun {
  * @param hidden the hidden states that come in, a spool a stream: the quantized model's, then the original's if there is retargeting; empty afterwards
  * @param into where the hidden states go that come out; absent after the last layer, where nobody needs them
  * @param alike both streams are still the same, before the first layer
+ * @returns norms into which scales were folded: what is to be written in their place, by tensor
  */
 export async function quantizeLayer(
   run: LayerRun, stages: readonly Stage[], hidden: readonly Spool[], into: readonly Spool[] | undefined, alike: boolean,
-): Promise<void> {
+): Promise<ReadonlyMap<string, Float32Array<ArrayBuffer>>> {
   let states = hidden;
   /** For each stream the tensors that its next stages need and that are at hand. */
   const seen = hidden.map(() => new Map<string, Float32Array<ArrayBuffer>>());
   let same = alike;
+  const norms = new Map<string, Float32Array<ArrayBuffer>>();
+  /** Linears of the stage before: the next may still divide their outputs. */
+  let done: Quantized[] = [];
   for (const stage of stages) {
     const last = stage.x === undefined;
-    if (last && into === undefined) return;
+    if (last && into === undefined) break;
     // Linears of one stage have one input and one scheme: readers fuse them.
     const quantizing = stage.linears.map(({ name }) => run.plans.get(name)!).find(({ scheme }) => scheme !== undefined);
     const gathering = quantizing && (await gatheringOf(run.engine, quantizing.inFeatures, hidden.length > 1 && !same));
@@ -76,15 +85,31 @@ export async function quantizeLayer(
       if (states !== hidden) for (const state of states) await state.close();
       states = passages.map(({ into: left }) => left);
     }
-    const { prepared, cross } = gathering === undefined ? {} : await prepare(run, gathering, quantizing!.scheme!.groupSize);
+    const weights = quantizing === undefined ? new Map<string, Float32Array<ArrayBuffer>>() : await weightsOfLinears(run, stage, stage !== stages.at(-1));
+    const { prepared, cross, fold } = gathering === undefined ? {} : await prepare(run, stage, gathering, quantizing!.scheme!, [...weights.values()], done);
+    if (fold?.norm !== undefined) norms.set(...fold.norm);
+    for (const quantized of done) await write(run, fold?.divided === quantized ? { ...quantized, ...dividedBy(quantized, fold.rows) } : quantized);
+    done = [];
     for (const { name } of stage.linears) {
       run.signal?.throwIfAborted();
-      const quantized = await quantizeAndWrite(run, run.plans.get(name)!, stage !== stages.at(-1), prepared, cross);
+      const weight = weights.get(name);
+      const quantized = await quantizeOne(run, run.plans.get(name)!, { ...(weight && { weight }), ...(prepared && { prepared }), ...(cross && { cross }), ...(fold && { inputScales: fold.scales }) });
       if (quantized === undefined) continue;
       same = false;
-      [quantized.dequantized, quantized.weight].forEach((weight, i) => seen[i]?.set(`${name}.weight`, weight));
+      done.push(quantized);
+      [quantized.dequantized, weight].forEach((values, i) => values && seen[i]?.set(`${name}.weight`, values));
     }
   }
+  for (const quantized of done) await write(run, quantized);
+  return norms;
+}
+
+/** The weights of a stage's linears, where a later stage needs them; otherwise memory never holds all of them. */
+async function weightsOfLinears(run: LayerRun, stage: Stage, needed: boolean): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+  const weights = new Map<string, Float32Array<ArrayBuffer>>();
+  if (!needed) return weights;
+  for (const { name } of stage.linears) weights.set(name, await run.watch.time("read", () => run.checkpoint.readFloat32(`${name}.weight`)));
+  return weights;
 }
 
 /** Reads the tensors of one stream: what a linear before it has left, or else what the checkpoint says. */
@@ -207,30 +232,86 @@ class Passage {
   }
 }
 
-async function prepare({ engine, settings, watch }: LayerRun, gathering: Gathering, groupSize: number): Promise<{
+/** Activation-aware scales, and where their inverse goes: into a norm, or into the rows of a linear that is quantized already. */
+interface Folding {
+  readonly scales: Float64Array;
+  readonly norm?: readonly [tensor: string, values: Float32Array<ArrayBuffer>];
+  readonly divided?: Quantized;
+  /** By row of `divided`. */
+  readonly rows: Float64Array;
+}
+
+interface Prepared {
   readonly prepared: PreparedHessian | HessianProblem;
-  readonly cross: CrossCorrelation | CrossProblem | undefined;
-}> {
-  const { sum, cross, rows } = await watch.time("hessian", () => gathering.finish());
-  const prepared = await watch.time("factor", () => prepareHessianIn(engine, sum, rows, { order: settings.order, groupSize, damp: settings.damp }));
-  return { prepared, cross: cross && crossCorrelation(cross, rows) };
+  readonly cross?: CrossCorrelation | CrossProblem;
+  readonly fold?: Folding;
+}
+
+async function prepare(run: LayerRun, stage: Stage, gathering: Gathering, scheme: QuantScheme, weights: readonly Float32Array[], before: readonly Quantized[]): Promise<Prepared> {
+  const { engine, settings, watch } = run;
+  const { sum, cross: sums, rows } = await watch.time("hessian", () => gathering.finish());
+  const cross = sums && crossCorrelation(sums, rows);
+  const options = { order: settings.order, groupSize: scheme.groupSize, damp: settings.damp };
+  const source = settings.awq && weights.length > 0 ? await sourceOf(run, stage.fold, before) : undefined;
+  if (source === undefined) return { prepared: await watch.time("factor", () => prepareHessianIn(engine, sum, rows, options)), ...(cross && { cross }) };
+
+  const { prepared, scales } = await watch.time("factor", () => prepareScaledIn(engine, sum, rows, options, weights, scheme, source.producer));
+  if (scales === undefined) return { prepared, ...(cross && { cross }) };
+  if (cross !== undefined && "matrix" in cross) scaleBothWays(cross.matrix, scales, cross.matrix);
+  const { norm, rowOf } = source.producer;
+  const divided = new Float64Array(source.linear?.linear.outFeatures ?? 0);
+  rowOf?.forEach((row, channel) => (divided[row] = scales[channel]));
+  return {
+    prepared, ...(cross && { cross }),
+    fold: { scales, rows: divided, ...(norm && { norm: [source.name, foldedNorm(norm, scales)] as const }), ...(source.linear && { divided: source.linear }) },
+  };
+}
+
+/** What makes a stage's input, if scales can be folded into it: a norm, or a linear of the stage before that was quantized. */
+async function sourceOf(run: LayerRun, fold: Fold | undefined, before: readonly Quantized[]): Promise<{ readonly name: string; readonly producer: Producer; readonly linear?: Quantized } | undefined> {
+  if (fold === undefined) return undefined;
+  if ("linear" in fold) {
+    const linear = before.find(({ plan }) => plan.name === fold.linear);
+    return linear && { name: fold.linear, producer: { rowOf: fold.rowOf }, linear };
+  }
+  const weight = await run.watch.time("read", () => run.checkpoint.readFloat32(fold.norm));
+  const { dtype } = run.checkpoint.tensors.get(fold.norm)!;
+  return { name: fold.norm, producer: { norm: { weight, plus: fold.plus, dtype: dtype as FloatDtype } } };
+}
+
+/** What quantizing a linear goes by. */
+interface Given {
+  /** Its weight, where memory holds it anyway. */
+  readonly weight?: Float32Array<ArrayBuffer>;
+  /** Absent for `rtn`, and where the whole stage stays as it is. */
+  readonly prepared?: PreparedHessian | HessianProblem;
+  /** What the weight is retargeted by. */
+  readonly cross?: CrossCorrelation | CrossProblem;
+  readonly inputScales?: Float64Array;
+}
+
+/** A linear that is quantized and not yet written. */
+interface Quantized {
+  readonly plan: LinearPlan;
+  readonly linear: QuantizedLinear;
+  readonly stats: LinearResult["stats"];
+  /** With `weight` only. */
+  readonly dequantized?: Float32Array<ArrayBuffer>;
+  readonly notes: readonly string[];
+  readonly how: Pick<NonNullable<LinearReport["quantized"]>, "method" | "damp" | "deadInputs" | "awq">;
+}
+
+/** Quantizes one linear as planned, packs and writes it. */
+export async function quantizeAndWrite(run: LinearRun, plan: LinearPlan): Promise<void> {
+  const quantized = await quantizeOne(run, plan, {});
+  if (quantized !== undefined) await write(run, quantized);
 }
 
 /**
- * Quantizes one linear as planned, packs and writes it; with a Hessian that cannot be used, rounds it to nearest and says so.
- * Returns what a reader will make of it, and the weight as it was, where they are needed.
- * @param plan one without a scheme is only reported: its own tensor is still to be copied
- * @param needed whether a later stage needs the weights; otherwise memory never holds all of them
- * @param prepared absent for `rtn`, and where the whole stage stays as it is
- * @param cross what the weight is retargeted by
+ * Quantizes one linear as planned; with a Hessian that cannot be used, rounds it to nearest and says so. One without a scheme is only
+ * reported: its own tensor is still to be copied.
  */
-export async function quantizeAndWrite(
-  run: LinearRun,
-  plan: LinearPlan,
-  needed: boolean,
-  prepared?: PreparedHessian | HessianProblem,
-  cross?: CrossCorrelation | CrossProblem,
-): Promise<{ readonly weight: Float32Array<ArrayBuffer>; readonly dequantized: Float32Array<ArrayBuffer> } | undefined> {
+async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared, cross, inputScales }: Given): Promise<Quantized | undefined> {
   const { name, outFeatures, inFeatures, scheme, why } = plan;
   if (scheme === undefined) {
     run.onLinear({ name, outFeatures, inFeatures, note: why! });
@@ -241,31 +322,48 @@ export async function quantizeAndWrite(
   const method = hessian === undefined ? "rtn" : "gptq";
   const tensor = `${name}.weight`;
   const shape = { rows: outFeatures, cols: inFeatures };
-  const options = { name, scheme, method, recipe: settings, ...(hessian && { hessian }), ...(hessian && cross && "matrix" in cross && { cross }) } as const;
-  const weight = needed ? await watch.time("read", () => run.checkpoint.readFloat32(tensor)) : undefined;
+  const options = {
+    name, scheme, method, recipe: settings,
+    ...(hessian && { hessian }), ...(hessian && cross && "matrix" in cross && { cross }), ...(inputScales && { inputScales }),
+  } as const;
   const { linear, dequantized, stats } = await watch.time("sweep", async (): Promise<Omit<LinearResult, "dequantized"> & Partial<LinearResult>> => {
     if (weight !== undefined) return quantizeLinear(run.engine, { ...shape, data: weight }, options);
     const readRows = (from: number, to: number) => watch.time("read", () => run.checkpoint.readRows(tensor, Array.from({ length: to - from }, (_, i) => from + i)));
     return quantizeInSlices(run.engine, shape, readRows, options);
   });
+  return {
+    plan, linear, stats, notes: troubles(prepared, cross, settings.damp, stats.clippedScales),
+    how: { method, ...(hessian && { damp: hessian.damp, deadInputs: hessian.dead.length }), ...(inputScales && { awq: spreadOf(inputScales) }) },
+    ...(dequantized && { dequantized: dequantized.data }),
+  };
+}
+
+/** What is left of a linear whose outputs are divided by s. */
+function dividedBy({ linear, stats }: Quantized, s: Float64Array): Pick<Quantized, "linear" | "stats"> {
+  const divided = dividedRows(linear, s);
+  return { linear: divided, stats: { ...stats, ...scaleStats(divided.scales, largestScale(divided.scheme.scaleDtype)) } };
+}
+
+/** How many times larger the largest scale is than the least. */
+function spreadOf(scales: Float64Array): number {
+  return scales.reduce((a, b) => Math.max(a, b), 0) / scales.reduce((a, b) => Math.min(a, b), Infinity);
+}
+
+/** Packs and writes a linear, and reports it. */
+async function write(run: LinearRun, { plan: { name, outFeatures, inFeatures }, linear, stats, notes, how }: Quantized): Promise<void> {
+  const { watch } = run;
   const tensors = await watch.time("pack", () => run.format.pack(name, linear));
   await watch.time("write", async () => {
     for (const tensor of tensors) await run.writer.write(tensor);
   });
-
-  const notes = troubles(prepared, cross, settings.damp, stats.clippedScales);
   for (const note of notes) run.onWarning(`${name}: ${note}`);
+  const { bits, groupSize } = linear.scheme;
+  const { relativeError, scales, seconds } = stats;
   run.onLinear({
     name, outFeatures, inFeatures,
-    quantized: {
-      method, bits: scheme.bits, groupSize: scheme.groupSize,
-      relativeError: stats.relativeError, scales: stats.scales,
-      ...(hessian && { damp: hessian.damp, deadInputs: hessian.dead.length }),
-      seconds: stats.seconds,
-    },
+    quantized: { ...how, bits, groupSize, relativeError, scales, seconds },
     ...(notes.length > 0 && { note: notes.join("; ") }),
   });
-  return weight && dequantized && { weight, dequantized: dequantized.data };
 }
 
 /** What came out worse than it should have. */

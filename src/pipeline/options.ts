@@ -14,10 +14,10 @@ type TableBits = (typeof TABLE_BITS)[number];
 /** What each quality is made of. */
 export const QUALITIES = {
   /** One forward pass. */
-  fast: { search: true, refine: 4, retarget: false },
+  fast: { search: true, refine: 4, awq: true, retarget: false },
   /** A second forward pass, of the original model beside the quantized one. */
-  balanced: { search: true, refine: 8, retarget: true },
-  best: { search: true, refine: 32, retarget: true },
+  balanced: { search: true, refine: 8, awq: true, retarget: true },
+  best: { search: true, refine: 32, awq: true, retarget: true },
 } as const;
 export type Quality = keyof typeof QUALITIES;
 
@@ -46,12 +46,17 @@ export interface QuantizeSettings {
   readonly symmetric?: boolean;
   /** Order in which GPTQ visits channels. Default `group-aware`. */
   readonly order?: Order;
-  /** How much work goes into the codes, for `gptq`: sets `search`, `refine` and `retarget` unless they are given. Default `balanced`. */
+  /** How much work goes into the codes, for `gptq`: sets `search`, `refine`, `awq` and `retarget` unless they are given. Default `balanced`. */
   readonly quality?: Quality;
   /** Choose scales by the error they leave, weighted by the Hessian's diagonal, instead of from the largest weight. Default true. */
   readonly search?: boolean;
   /** Sweeps of coordinate descent over the codes after GPTQ, with scales refitted in between; 0: none. Default: as `quality` says. */
   readonly refine?: number;
+  /**
+   * Scale input channels by how loud they are before quantizing, and the norm or linear before them by the inverse, where that is exact and
+   * leaves less error. Default: as `quality` says.
+   */
+  readonly awq?: boolean;
   /** Aim each linear at what the original model computes there, not at what the half-quantized one does. Default: as `quality` says. */
   readonly retarget?: boolean;
   /** Share of the Hessian's mean diagonal that is added to its diagonal. Default 0.01. */
@@ -82,6 +87,7 @@ export interface ResolvedSettings {
   readonly order: Order;
   readonly search: boolean;
   readonly refine: number;
+  readonly awq: boolean;
   readonly retarget: boolean;
   readonly damp: number;
   readonly samples: number;
@@ -112,6 +118,7 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
     search: settings.search ?? parts.search,
     // Rounding to nearest is one step, and knows no activations.
     refine: method === "rtn" ? 0 : (settings.refine ?? parts.refine),
+    awq: method === "rtn" ? false : (settings.awq ?? parts.awq),
     retarget: method === "rtn" ? false : (settings.retarget ?? parts.retarget),
     damp: settings.damp ?? 0.01,
     samples: settings.samples ?? 128,

@@ -5,6 +5,7 @@ import { formatByName } from "../formats/formats.js";
 import type { Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
 import type { LinearReport, Report } from "../report/report.js";
+import { fromFloat32, type FloatDtype } from "../safetensors/floats.js";
 import { INDEX_FILE } from "../safetensors/index-file.js";
 import { indexJson } from "../safetensors/layout.js";
 import type { Source } from "../source/source.js";
@@ -243,7 +244,7 @@ class Run {
       for (const name of plan.layers[layer]) {
         this.job.signal?.throwIfAborted();
         const linear = this.linearOf(name);
-        if (linear !== undefined) await quantizeAndWrite(run, linear, false);
+        if (linear !== undefined) await quantizeAndWrite(run, linear);
         if (linear?.scheme === undefined) await this.copy(name);
       }
       await this.commit({ layer, linears: reports });
@@ -260,8 +261,12 @@ class Run {
       const last = layer === plan.layers.length - 1;
       const into = last ? undefined : this.hiddenSpools(layer + 1);
       const reports: LinearReport[] = [];
-      await quantizeLayer(this.layerRun(layer, stages, reports), stages, hidden!, into, layer === 0);
-      for (const name of plan.layers[layer]) if (this.linearOf(name)?.scheme === undefined) await this.copy(name);
+      const norms = await quantizeLayer(this.layerRun(layer, stages, reports), stages, hidden!, into, layer === 0);
+      for (const name of plan.layers[layer]) {
+        const values = norms.get(name);
+        if (values !== undefined) await this.replace(name, values);
+        else if (this.linearOf(name)?.scheme === undefined) await this.copy(name);
+      }
       await this.commit({ layer, linears: reports }, last ? [] : this.streams.map((stream) => hiddenFile(layer + 1, stream)));
       this.progress.layerDone(layer);
       hidden = into;
@@ -331,6 +336,12 @@ class Run {
 
   private outputsOf(names: readonly string[]): string[] {
     return names.flatMap((name) => this.prepared.plan.outputsOf.get(name)!);
+  }
+
+  /** Writes other values in a tensor's place. */
+  private async replace(name: string, values: Float32Array): Promise<void> {
+    const { dtype, shape } = this.prepared.checkpoint.tensors.get(name)!;
+    await this.watch.time("write", () => this.writer.write({ name, dtype, shape, bytes: fromFloat32(values, dtype as FloatDtype) }));
   }
 
   /** Copies a tensor that stays as it is, in pieces. */

@@ -11,7 +11,7 @@ export const REPORT_FILE = "shardsmith.json";
 
 /** See `RunIdentity`. */
 export async function identityOf({ checkpoint, settings, plan }: PreparedRun, engine: string, calibration: CalibrationSet | undefined): Promise<RunIdentity> {
-  const { method, bits, format, symmetric, order, search, refine, retarget, damp, seed, maxShardSize } = settings;
+  const { method, bits, format, symmetric, order, search, refine, awq, retarget, damp, seed, maxShardSize } = settings;
   const prints = await checkpoint.fingerprints();
   return {
     shardsmith: VERSION,
@@ -21,7 +21,7 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
     ...(settings.lmHead !== undefined && { lm_head: settings.lmHead }),
     ...(settings.targetBits !== undefined && { "target bits": settings.targetBits }),
     "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
-    ...(calibration && { order, refine, retarget, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
+    ...(calibration && { order, refine, awq, retarget, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     engine,
     ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),
     "source config.json": JSON.stringify(checkpoint.config),

@@ -1,6 +1,7 @@
 import type { Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
-import { largestScale } from "./grid.js";
+import { sampleRows, scaledColumns, type Producer, type ScaledHessian } from "./awq.js";
+import { largestScale, storedScale } from "./grid.js";
 import type { HessianOptions, HessianProblem, PreparedHessian } from "./hessian.js";
 import { findNonFinite, type Matrix } from "./matrix.js";
 import { groupOfChannel } from "./order.js";
@@ -27,11 +28,13 @@ export interface LinearOptions {
   /** Only with a Hessian: what the weight is retargeted by. */
   readonly cross?: CrossCorrelation;
   readonly recipe: Recipe;
+  /** s [in]: Hessian and cross-correlation are those of x / s, and what is quantized is W·diag(s). */
+  readonly inputScales?: Float64Array;
 }
 
 export interface LinearResult {
   readonly linear: QuantizedLinear;
-  /** What a reader will make of it, for the stages that follow. */
+  /** What a reader will make of it, for the stages that follow: with input scales, that over s. */
   readonly dequantized: Matrix;
   readonly stats: LinearStats;
 }
@@ -58,19 +61,28 @@ export function prepareHessianIn(
   return engine.call(new URL("./hessian.js", import.meta.url).href, "prepareHessian", [sum, tokens, options], [sum.buffer]);
 }
 
+/** `prepareScaled` in one of the engine's threads, by some rows of the stage's `weights`; `sum` is moved there. */
+export function prepareScaledIn(
+  engine: Threads, sum: Float32Array<ArrayBuffer>, tokens: number, options: HessianOptions, weights: readonly Float32Array[], scheme: QuantScheme, producer: Producer,
+): Promise<ScaledHessian> {
+  const samples = sampleRows(weights, Math.sqrt(sum.length));
+  return engine.call(new URL("./awq.js", import.meta.url).href, "prepareScaled", [sum, tokens, options, samples, scheme, producer], [sum.buffer, samples.buffer]);
+}
+
 /**
  * Quantizes a linear's weight [out, in], its rows spread over the engine's threads. The weight stays as it is.
  * Throws `InputError` for a weight that holds NaN or infinity.
  */
 export async function quantizeLinear(engine: Threads, weight: Matrix, options: LinearOptions): Promise<LinearResult> {
-  const { name, firstRow = 0, scheme, method, hessian, cross, recipe } = options;
+  const { name, firstRow = 0, scheme, method, hessian, cross, recipe, inputScales } = options;
   const { rows, cols } = weight;
   const bad = findNonFinite(weight.data);
   if (bad >= 0) throw new InputError(`${name}: the weight at row ${firstRow + Math.floor(bad / cols)}, column ${bad % cols} is ${weight.data[bad]}`);
 
   const slabs = await Promise.all(
     splitRows(rows, engine.parallelism).map(([from, to]) => {
-      const part = weight.data.slice(from * cols, to * cols);
+      const rowsOf = weight.data.subarray(from * cols, to * cols);
+      const part = inputScales === undefined ? rowsOf.slice() : scaledColumns(rowsOf, inputScales);
       const args: SlabArgs = { method, weight: part, rows: to - from, inFeatures: cols, scheme, recipe, ...(hessian && { hessian }), ...(cross && { cross }) };
       return engine.call<Slab>(new URL("./slab.js", import.meta.url).href, "quantizeSlab", [args], [part.buffer]);
     }),
@@ -83,7 +95,7 @@ export async function quantizeLinear(engine: Threads, weight: Matrix, options: L
   const groupOf = method === "gptq" && hessian?.order === "act" ? groupOfChannel(hessian.permutation, scheme.groupSize) : undefined;
   return {
     linear: { outFeatures: rows, inFeatures: cols, scheme, codes, scales, zeros, ...(groupOf && { groupOf }) },
-    dequantized: { rows, cols, data: dequantized },
+    dequantized: { rows, cols, data: inputScales === undefined ? dequantized : scaledColumns(dequantized, inputScales.map((s) => 1 / s)) },
     stats: {
       relativeError: energy > 0 ? Math.max(0, error) / energy : 0,
       error: Math.max(0, error),
@@ -92,6 +104,12 @@ export async function quantizeLinear(engine: Threads, weight: Matrix, options: L
       seconds: slabs.reduce((sum, slab) => sum + slab.seconds, 0),
     },
   };
+}
+
+/** Divides the output of a quantized linear by s [out], row by row: in its scales, which round to their dtype again. */
+export function dividedRows(linear: QuantizedLinear, s: Float64Array): QuantizedLinear {
+  const groups = linear.scales.length / linear.outFeatures;
+  return { ...linear, scales: linear.scales.map((scale, i) => storedScale(scale / s[Math.floor(i / groups)], linear.scheme.scaleDtype)) };
 }
 
 /** Row ranges for `threads` threads, as even as whole rows allow. */

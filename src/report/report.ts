@@ -13,6 +13,8 @@ export interface LinearReport {
     readonly scales: { readonly min: number; readonly median: number; readonly max: number };
     /** Share of the mean diagonal that was added to the Hessian before it could be factored; `gptq` only. */
     readonly damp?: number;
+    /** Activation-aware scales of the input channels were folded into what comes before: the largest over the least. */
+    readonly awq?: number;
     /** Input channels that were zero on all calibration tokens. */
     readonly deadInputs?: number;
     readonly seconds: number;

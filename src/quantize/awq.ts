@@ -1,0 +1,157 @@
+import type { LinearAlgebra } from "../engine/engine.js";
+import { roundToDtype, type FloatDtype } from "../safetensors/floats.js";
+import { outputEnergy } from "./energy.js";
+import { gptq } from "./gptq.js";
+import { prepareHessian, type HessianOptions, type HessianProblem, type PreparedHessian } from "./hessian.js";
+import { roundToNearest } from "./rtn.js";
+import type { QuantScheme } from "./scheme.js";
+
+/** Exponents that are tried, of the activations' share in the scales. */
+const EXPONENTS: readonly number[] = [0.2, 0.4, 0.6, 0.8, 1];
+/** Scales are taken only if they leave less than this share of the error that GPTQ leaves without them. */
+const WORTHWHILE = 0.98;
+
+/** What computes the inputs, and into which 1/s goes. Absent fields: whatever s, its values can hold 1/s of it. */
+export interface Producer {
+  /** Of a norm: its stored weights [n], what is added to them (1 in Gemma), and the dtype in which they are stored. */
+  readonly norm?: { readonly weight: Float32Array; readonly plus: number; readonly dtype: FloatDtype };
+  /** [n]: channels with one number here come from one row of the producer, and have one scale. */
+  readonly rowOf?: Int32Array;
+}
+
+export interface ScaledHessian {
+  readonly prepared: PreparedHessian | HessianProblem;
+  /** s [n]: the Hessian is that of x / s, and weights are to be W·diag(s). Absent: 1. */
+  readonly scales?: Float64Array<ArrayBuffer>;
+}
+
+/**
+ * Activation-aware scales (AWQ, Lin et al. 2023, arXiv 2306.00978) for the linears of one stage: s = x̄^r / w̄^(1−r) or x̄^r, x̄ the root of
+ * diag H and w̄ a channel's mean |w| beside the largest of its group. r is chosen by what rounding leaves of `samples` in the Hessian's metric; then the
+ * best is held against no scales at all, both by GPTQ, and must leave less.
+ * Made to be run by `Engine.call`; `sum` is used up.
+ * @param sum XᵀX over all tokens [n, n]
+ * @param samples some rows of the linears that share the input [rows, n]
+ */
+export async function prepareScaled(
+  la: LinearAlgebra, sum: Float32Array, tokens: number, options: HessianOptions, samples: Float32Array, scheme: QuantScheme, producer: Producer,
+): Promise<ScaledHessian> {
+  const plain = await prepareHessian(la, sum, tokens, options);
+  if ("problem" in plain) return { prepared: plain };
+  const { n } = plain;
+  const rows = samples.length / n;
+
+  let best: Float64Array<ArrayBuffer> | undefined;
+  let least = Infinity;
+  for (const candidate of candidates(plain, samples, rows, scheme.groupSize, producer.rowOf)) {
+    const s = storable(candidate, producer.norm);
+    const weight = scaledColumns(samples, s);
+    const diagonal = plain.diagonal.map((h, j) => h / s[j] ** 2);
+    const rounded = roundToNearest(weight, rows, n, scheme, true, diagonal);
+    // Δ·diag(1/s) in the metric of H is Δ in that of the scaled H.
+    const difference = samples.map((w, i) => w - rounded.dequantized[i] / s[i % n]);
+    const error = await outputEnergy(la, difference, rows, n, plain.matrix);
+    if (error < least) {
+      least = error;
+      best = s;
+    }
+  }
+  if (best === undefined) return { prepared: plain };
+
+  scaleBothWays(sum, best, sum);
+  const scaled = await prepareHessian(la, sum, tokens, options);
+  if ("problem" in scaled) return { prepared: plain };
+  const without = await errorOf(la, samples, rows, scheme, plain);
+  const withScales = await errorOf(la, scaledColumns(samples, best), rows, scheme, scaled);
+  return withScales < WORTHWHILE * without ? { prepared: scaled, scales: best } : { prepared: plain };
+}
+
+/** The output error that GPTQ leaves. */
+async function errorOf(la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian): Promise<number> {
+  const { dequantized } = await gptq(la, weight, rows, scheme, true, hessian);
+  return outputEnergy(la, weight.map((w, i) => w - dequantized[i]), rows, hessian.n, hessian.matrix);
+}
+
+/** Scales to choose from, of geometric mean about 1; 1 for dead inputs. */
+function* candidates({ n, diagonal, dead }: PreparedHessian, samples: Float32Array, rows: number, groupSize: number, rowOf: Int32Array | undefined) {
+  const activation = shared(diagonal.map(Math.sqrt), rowOf);
+  const weight = shared(relativeMagnitudes(samples, rows, n, groupSize), rowOf);
+  for (const ofWeight of [1, 0]) {
+    for (const r of EXPONENTS) {
+      // Without the activations' share nothing sets the two kinds apart but r = 1, which is the same in both.
+      if (ofWeight === 0 && r === 1) continue;
+      const logs = Float64Array.from({ length: n }, (_, j) => r * Math.log(activation[j]) - ofWeight * (1 - r) * Math.log(Math.max(weight[j], 1e-6)));
+      const mean = logs.reduce((a, b) => a + b, 0) / n;
+      const s = logs.map((log) => Math.exp(log - mean));
+      for (const j of dead) if (rowOf === undefined) s[j] = 1;
+      yield s;
+    }
+  }
+}
+
+/** Mean over all rows of |w| / max of its group |w|, for each channel. */
+function relativeMagnitudes(samples: Float32Array, rows: number, n: number, groupSize: number): Float64Array {
+  const means = new Float64Array(n);
+  for (let r = 0; r < rows; r++) {
+    for (let start = 0; start < n; start += groupSize) {
+      let largest = 0;
+      for (let j = start; j < start + groupSize; j++) largest = Math.max(largest, Math.abs(samples[r * n + j]));
+      if (largest === 0) continue;
+      for (let j = start; j < start + groupSize; j++) means[j] += Math.abs(samples[r * n + j]) / largest / rows;
+    }
+  }
+  return means;
+}
+
+/** The root mean square over all channels of one row of the producer, for each of them. */
+function shared(values: Float64Array, rowOf: Int32Array | undefined): Float64Array {
+  if (rowOf === undefined) return values;
+  const squares = new Map<number, { sum: number; count: number }>();
+  values.forEach((value, j) => {
+    const { sum, count } = squares.get(rowOf[j]) ?? { sum: 0, count: 0 };
+    squares.set(rowOf[j], { sum: sum + value * value, count: count + 1 });
+  });
+  return values.map((_, j) => {
+    const { sum, count } = squares.get(rowOf[j])!;
+    return Math.sqrt(sum / count);
+  });
+}
+
+/** The scales nearest to s whose inverse a norm can hold to the last bit; 1 where it holds none. */
+function storable(s: Float64Array<ArrayBuffer>, norm: Producer["norm"]): Float64Array<ArrayBuffer> {
+  if (norm === undefined) return s;
+  const folded = foldedNorm(norm, s);
+  return s.map((_, j) => {
+    const exact = (norm.weight[j] + norm.plus) / (folded[j] + norm.plus);
+    return exact > 0 && Number.isFinite(exact) ? exact : 1;
+  });
+}
+
+/** What a norm stores instead of its weights, once its output is to be divided by s [n]. */
+export function foldedNorm({ weight, plus, dtype }: NonNullable<Producer["norm"]>, s: Float64Array): Float32Array<ArrayBuffer> {
+  return Float32Array.from(weight, (w, j) => (s[j] === 1 ? w : roundToDtype((w + plus) / s[j] - plus, dtype)));
+}
+
+/** Rows that stand for all of a stage's linears. */
+const SAMPLE_ROWS = 64;
+
+/** Some rows of several weights [rows, n], evenly spaced over all of them. */
+export function sampleRows(weights: readonly Float32Array[], n: number): Float32Array<ArrayBuffer> {
+  const all = weights.flatMap((weight) => Array.from({ length: weight.length / n }, (_, row) => weight.subarray(row * n, (row + 1) * n)));
+  const count = Math.min(SAMPLE_ROWS, all.length);
+  const samples = new Float32Array(count * n);
+  for (let i = 0; i < count; i++) samples.set(all[Math.floor((i * all.length) / count)], i * n);
+  return samples;
+}
+
+/** W·diag(s). */
+export function scaledColumns(weight: Float32Array, s: Float64Array): Float32Array<ArrayBuffer> {
+  const n = s.length;
+  return Float32Array.from(weight, (w, i) => w * s[i % n]);
+}
+
+/** diag(1/s)·M·diag(1/s), of a matrix [n, n]; into another, or in place. */
+export function scaleBothWays(from: Float32Array, s: Float64Array, to: Float32Array): void {
+  const n = s.length;
+  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) to[i * n + j] = from[i * n + j] / (s[i] * s[j]);
+}
