@@ -4,9 +4,11 @@ import { Transferring } from "#src/engine/transferring.js";
 import { InputError } from "#src/errors.js";
 import { dequantize } from "#src/quantize/dequantize.js";
 import type { PreparedHessian } from "#src/quantize/hessian.js";
-import { prepareHessianIn, quantizeLinear } from "#src/quantize/linear.js";
+import { dividedRows, prepareHessianIn, prepareScaledIn, quantizeLinear } from "#src/quantize/linear.js";
+import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
 import { ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
 import type { Recipe } from "#src/quantize/slab.js";
+import { roundAllToDtype } from "#src/safetensors/floats.js";
 import { plainLinearAlgebra } from "../engine/plain-linear-algebra.js";
 import { activations, gaussians, generator, gram } from "./random.js";
 import { traceOf } from "./reference.js";
@@ -110,5 +112,70 @@ describe("quantizeLinear", () => {
     const hessian = await prepareHessianIn(threads(1), ones, 1, { order: "natural", groupSize: 16, damp: 0.01 });
     if ("problem" in hessian) throw new Error(hessian.detail);
     await expect(quantizeLinear(threads(1), huge, { name: "q", scheme, method: "gptq", recipe, hessian })).rejects.toThrow(InputError);
+  });
+});
+
+describe("with input scales", () => {
+  // Loud channels, so that there are some.
+  const louder = gram(activations(tokens, n, random).map((x, i) => (i % n === 7 || i % n === 40 ? 40 * x : x)), tokens, n);
+  const scaledHessian = async (order: Order) => {
+    const given = louder.slice();
+    const { prepared, scales } = await prepareScaledIn(threads(1), given, tokens, { order, groupSize: 16, damp: 0.01 }, [weight.data], scheme, {});
+    expect(given).toHaveLength(0);
+    if ("problem" in prepared) throw new Error(prepared.detail);
+    return { hessian: prepared, inputScales: scales! };
+  };
+
+  it.each(ORDERS)("hands back what a reader makes of inputs over s, in %s order", async (order) => {
+    const scaled = await scaledHessian(order);
+    const before = weight.data.slice();
+    const { linear, dequantized } = await quantizeLinear(threads(3), weight, { name: "q", scheme, method: "gptq", recipe, ...scaled });
+    const x = gaussians(n, random);
+    const read = dequantize(linear).data;
+    for (let r = 0; r < rows; r++) {
+      const dot = (w: Float32Array, input: (j: number) => number) => Array.from({ length: n }, (_, j) => w[r * n + j] * input(j)).reduce((a, b) => a + b, 0);
+      expect(dot(dequantized.data, (j) => x[j])).toBeCloseTo(dot(read, (j) => x[j] / scaled.inputScales[j]), 6);
+    }
+    expect(weight.data).toEqual(before);
+  });
+
+  it("measures the error of the linear's own output, and less of it than without", async () => {
+    const h = Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_v, j) => louder[i * n + j] / tokens));
+    const scaled = await scaledHessian("group-aware");
+    const plain = await prepareHessianIn(threads(1), louder.slice(), tokens, { order: "group-aware", groupSize: 16, damp: 0.01 });
+    if ("problem" in plain) throw new Error(plain.detail);
+    const { dequantized, stats } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method: "gptq", recipe, ...scaled });
+    expect(stats.error / traceOf(nested(weight.data.map((w, i) => w - dequantized.data[i])), h)).toBeCloseTo(1, 3);
+    expect(stats.energy / traceOf(nested(weight.data), h)).toBeCloseTo(1, 3);
+    const { stats: without } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method: "gptq", recipe, hessian: plain });
+    expect(stats.error).toBeLessThan(0.8 * without.error);
+  });
+});
+
+describe("dividedRows", () => {
+  // A negative scale, and groups that follow an order.
+  const linear = async (): Promise<QuantizedLinear> => (await quantizeLinear(threads(1), weight, { name: "v", scheme: { ...scheme, bits: 3 }, method: "gptq", recipe, hessian: await hessianOf("act") })).linear;
+
+  it("divides each row by its own s, to the last bit where s is a power of two", async () => {
+    const whole = await linear();
+    const s = Float64Array.from({ length: rows }, (_, r) => 2 ** ((r % 5) - 2));
+    expect(whole.scales.some((scale) => scale < 0)).toBe(true);
+    const divided = dividedRows(whole, s);
+    expect(dequantize(divided).data).toEqual(dequantize(whole).data.map((w, i) => w / s[Math.floor(i / n)]));
+    expect({ ...divided, scales: whole.scales }).toEqual(whole);
+  });
+
+  it("rounds scales to what is stored, and no further", async () => {
+    const whole = await linear();
+    const s = Float64Array.from({ length: rows }, () => 0.2 + 3 * random());
+    const divided = dividedRows(whole, s);
+    expect(divided.scales).toEqual(roundAllToDtype(divided.scales, "F16"));
+    const before = dequantize(whole).data;
+    dequantize(divided).data.forEach((w, i) => { expect(Math.abs(w - before[i] / s[Math.floor(i / n)])).toBeLessThanOrEqual(Math.abs(w) * 2 ** -10); });
+  });
+
+  it("never makes a scale 0 or infinite", () => {
+    const edge: QuantizedLinear = { outFeatures: 2, inFeatures: 1, scheme: { ...scheme, groupSize: 1 }, codes: Uint8Array.of(9, 9), scales: Float32Array.of(2 ** -24, -60_000), zeros: Uint8Array.of(8, 8) };
+    expect(dividedRows(edge, Float64Array.of(100, 0.01)).scales).toEqual(Float32Array.of(2 ** -24, -65504));
   });
 });

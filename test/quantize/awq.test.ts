@@ -1,0 +1,194 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { foldedNorm, prepareScaled, sampleRows, scaledColumns, type Producer } from "#src/quantize/awq.js";
+import { gptq } from "#src/quantize/gptq.js";
+import { prepareHessian, type PreparedHessian } from "#src/quantize/hessian.js";
+import type { QuantScheme } from "#src/quantize/scheme.js";
+import { roundAllToDtype, roundToDtype, type FloatDtype } from "#src/safetensors/floats.js";
+import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
+import { activations, gaussians, generator, gram } from "./random.js";
+import { traceOf } from "./reference.js";
+
+const n = 64;
+const rows = 40;
+const tokens = 160;
+const scheme: QuantScheme = { bits: 4, groupSize: 16, symmetric: true, scaleDtype: "F16" };
+const options = { order: "group-aware", groupSize: 16, damp: 0.01 } as const;
+const LOUD = [3, 20, 41];
+
+/** Inputs of which some channels are much larger than the rest. */
+function loud(seed: number, channels = LOUD, by = 30): { sum: Float32Array<ArrayBuffer>; weight: Float32Array<ArrayBuffer> } {
+  const random = generator(seed);
+  const x = activations(tokens, n, random).map((value, i) => (channels.includes(i % n) ? value * by : value));
+  return { sum: gram(x, tokens, n), weight: gaussians(rows * n, random, 0.05) };
+}
+
+const prepared = (hessian: Awaited<ReturnType<typeof prepareHessian>>): PreparedHessian => {
+  if ("problem" in hessian) throw new Error(hessian.detail);
+  return hessian;
+};
+
+/** What GPTQ leaves of a token's output, in the metric of the inputs as they are, in doubles. */
+async function leftBy(sum: Float32Array, weight: Float32Array, hessian: PreparedHessian, s: ArrayLike<number> = new Float64Array(n).fill(1), own = scheme): Promise<number> {
+  const { dequantized } = await gptq(la, weight.map((w, i) => w * s[i % n]), rows, own, true, hessian);
+  const difference = Array.from({ length: rows }, (_, r) => Array.from({ length: n }, (_v, j) => weight[r * n + j] - dequantized[r * n + j] / s[j]));
+  return traceOf(difference, Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_v, j) => sum[i * n + j] / tokens)));
+}
+
+const without = async (sum: Float32Array): Promise<PreparedHessian> => prepared(await prepareHessian(la, sum.slice(), tokens, options));
+
+async function found(sum: Float32Array, weight: Float32Array, producer: Producer = {}, own = scheme) {
+  const { prepared: hessian, scales } = await prepareScaled(la, sum.slice(), tokens, options, weight, own, producer);
+  return { hessian: prepared(hessian), scales };
+}
+
+/** The norm of a model: weights about 1 as Llama has them, or about 0 with a 1 to be added, as Gemma does. */
+const normOf = (dtype: FloatDtype, plus: number, seed = 8) => ({ weight: roundAllToDtype(gaussians(n, generator(seed), 0.3).map((w) => w + 1 - plus), dtype), plus, dtype });
+
+describe("prepareScaled", () => {
+  it("prepares the Hessian of inputs over s", async () => {
+    const { sum, weight } = loud(1);
+    const { hessian, scales } = await found(sum, weight);
+    const s = scales!;
+    const expected = prepared(await prepareHessian(la, sum.map((value, i) => value / s[Math.floor(i / n)] / s[i % n]), tokens, options));
+    const { matrix, factor, diagonal, ...rest } = hessian;
+    const close = (ours: ArrayLike<number>, theirs: ArrayLike<number>, tolerance: number): void => {
+      const largest = Math.max(...Array.from(theirs, Math.abs));
+      expect(Math.max(...Array.from(ours, (value, i) => Math.abs(value - theirs[i])))).toBeLessThan(tolerance * largest);
+    };
+    close(matrix, expected.matrix, 1e-6);
+    close(diagonal, expected.diagonal, 1e-6);
+    close(factor, expected.factor, 1e-4);
+    expect(rest).toEqual({ n, tokens, permutation: expected.permutation, dead: expected.dead, lambda: expect.closeTo(expected.lambda, 6) as number, damp: 0.01, raised: 0, order: "group-aware", groupSize: 16 });
+  });
+
+  it.each([3, 4] as const)("leaves much less where few channels are loud, whose scales are the largest, at %d bits", async (bits) => {
+    const own = { ...scheme, bits };
+    const { sum, weight } = loud(2);
+    const { hessian, scales } = await found(sum, weight, {}, own);
+    expect(await leftBy(sum, weight, hessian, scales, own)).toBeLessThan(0.7 * (await leftBy(sum, weight, await without(sum), undefined, own)));
+    const order = [...scales!.keys()].sort((a, b) => scales![b] - scales![a]);
+    expect(order.slice(0, LOUD.length).sort((a, b) => a - b)).toEqual(LOUD);
+    // As many logarithms above 0 as below: the norm before is to be left about as large.
+    expect(scales!.reduce((total, s) => total + Math.log(s), 0) / n).toBeCloseTo(0, 6);
+  });
+
+  it("never leaves more than without, whatever the inputs", async () => {
+    const some = fc.record({
+      seed: fc.nat(), channels: fc.array(fc.nat(n - 1), { maxLength: 20 }), by: fc.constantFrom(0, 0.01, 1, 5, 1000),
+      norm: fc.constantFrom(undefined, "F16" as const, "BF16" as const), halved: fc.boolean(),
+    });
+    await fc.assert(fc.asyncProperty(some, async ({ seed, channels, by, norm, halved }) => {
+      const { sum, weight } = loud(seed, channels, by);
+      const producer = norm ? { norm: normOf(norm, 0, seed) } : halved ? { rowOf: Int32Array.from({ length: n }, (_, j) => j >> 1) } : {};
+      const { hessian, scales } = await found(sum, weight, producer);
+      const plain = await leftBy(sum, weight, await without(sum));
+      if (scales === undefined) expect(hessian).toEqual(await without(sum));
+      else expect(await leftBy(sum, weight, hessian, scales)).toBeLessThan(0.99 * plain);
+      for (const s of scales ?? []) expect(s > 0 && Number.isFinite(s)).toBe(true);
+    }), { numRuns: 20, seed: 1 });
+  });
+
+  it("does next to no harm on rows that it did not see, where no channel stands out", async () => {
+    const sum = new Float32Array(n * n);
+    for (let j = 0; j < n; j++) sum[j * n + j] = tokens;
+    const plain = await without(sum);
+    let [scaled, unscaled] = [0, 0];
+    for (const seed of [1, 2, 3]) {
+      const weight = gaussians(7 * rows * n, generator(seed));
+      const { hessian, scales } = await found(sum, sampleRows([weight], n));
+      for (let part = 0; part < 7; part++) {
+        const own = weight.slice(part * rows * n, (part + 1) * rows * n);
+        scaled += await leftBy(sum, own, hessian, scales);
+        unscaled += await leftBy(sum, own, plain);
+      }
+    }
+    expect(scaled).toBeLessThan(1.02 * unscaled);
+  });
+
+  it("gives channels that come from one row one scale", async () => {
+    const { sum, weight } = loud(4);
+    // As grouped-query attention has it: heads of 8, two of which share a head of v.
+    const rowOf = Int32Array.from({ length: n }, (_, j) => Math.floor(j / 16) * 8 + (j % 8));
+    const { scales } = await found(sum, weight, { rowOf });
+    for (let j = 0; j < n; j++) expect(scales![j]).toBe(scales![rowOf.indexOf(rowOf[j])]);
+    expect(new Set(scales).size).toBe(n / 2);
+  });
+
+  it("leaves alone channels that are zero on every token", async () => {
+    const { sum, weight } = loud(5);
+    const dead = [0, 17];
+    for (const j of dead) for (let i = 0; i < n; i++) sum[i * n + j] = sum[j * n + i] = 0;
+    const { hessian, scales } = await found(sum, weight);
+    expect([...hessian.dead]).toEqual(dead);
+    for (const j of dead) expect(scales![j]).toBe(1);
+    const shared = await found(sum, weight, { rowOf: Int32Array.from({ length: n }, (_, j) => j % 32) });
+    expect([...shared.hessian.dead]).toEqual(dead);
+    for (const j of dead) expect(shared.scales![j]).toBe(shared.scales![(j + 32) % n]);
+  });
+
+  it("hands on why a Hessian cannot be used", async () => {
+    const { sum, weight } = loud(6);
+    sum[5] = NaN;
+    expect(await prepareScaled(la, sum, tokens, options, weight, scheme, {})).toEqual({
+      prepared: { problem: "not finite", detail: "its input holds NaN or infinity: the Hessian is NaN at channels 0 and 5" },
+    });
+  });
+});
+
+describe("scales that go into a norm", () => {
+  it.each([["BF16", 0], ["F16", 0], ["F32", 0], ["BF16", 1], ["F16", 1], ["F32", 1]] as const)("are those whose inverse it holds to the last bit, in %s plus %d", async (dtype, plus) => {
+    const { sum, weight } = loud(7);
+    const norm = normOf(dtype, plus);
+    const { scales } = await found(sum, weight, { norm });
+    const folded = foldedNorm(norm, scales!);
+    expect(folded).toEqual(roundAllToDtype(folded, dtype));
+    expect(folded.filter((value, j) => value !== norm.weight[j]).length).toBeGreaterThan(n / 2);
+    // Beside 2⁻²⁴, half a bit of what the finest of them stores.
+    folded.forEach((value, j) => { expect(Math.abs(((value + plus) * scales![j]) / (norm.weight[j] + plus) - 1)).toBeLessThan(1e-15); });
+  });
+
+  it("are 1 where the norm has nothing to be divided, or could not hold it", async () => {
+    const { sum, weight } = loud(9);
+    const zero = normOf("BF16", 0);
+    zero.weight[3] = 0;
+    const one = normOf("BF16", 1);
+    one.weight[3] = -1;
+    for (const norm of [zero, one]) {
+      const { scales } = await found(sum, weight, { norm });
+      expect(scales![3]).toBe(1);
+      expect(foldedNorm(norm, scales!)[3]).toBe(norm.weight[3]);
+    }
+    // Channels that hardly ever sound get small scales, and float16 ends at 65504.
+    const quiet = loud(9, [6], 1e-3);
+    const large = normOf("F16", 0);
+    large.weight[6] = 60_000;
+    const { scales } = await found(quiet.sum, quiet.weight, { norm: large });
+    expect(scales![6]).toBe(1);
+    expect(foldedNorm(large, scales!)[6]).toBe(60_000);
+  });
+
+  it("leave a weight as it lies where they are 1, though its dtype would round it otherwise", () => {
+    const weight = Float32Array.of(1e-9, 3, -2);
+    expect(foldedNorm({ weight, plus: 1, dtype: "F16" }, Float64Array.of(1, 2, 4))).toEqual(Float32Array.of(weight[0], 1, roundToDtype(-1.25, "F16")));
+  });
+});
+
+describe("sampleRows", () => {
+  const numbered = (count: number, from: number): Float32Array => Float32Array.from({ length: count * 2 }, (_, i) => from + Math.floor(i / 2));
+  const firsts = (samples: Float32Array): number[] => [...samples].filter((_, i) => i % 2 === 0);
+
+  it("takes all rows of small weights, in order", () => {
+    expect(firsts(sampleRows([numbered(3, 0), numbered(2, 3)], 2))).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  it("takes rows evenly from all weights together", () => {
+    const picked = firsts(sampleRows([numbered(1000, 0), numbered(24, 1000), numbered(256, 1024)], 2));
+    expect(picked).toEqual(Array.from({ length: 64 }, (_, i) => 20 * i));
+    expect(firsts(sampleRows([numbered(97, 0)], 2)).map((row, i) => row - (97 / 64) * i).every((off) => off > -1 && off <= 0)).toBe(true);
+  });
+});
+
+it("scaledColumns multiplies column by column", () => {
+  expect(scaledColumns(Float32Array.of(1, 2, 3, 4, 5, 6), Float64Array.of(1, 10, 100))).toEqual(Float32Array.of(1, 20, 300, 4, 50, 600));
+});
