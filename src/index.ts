@@ -1,6 +1,7 @@
 import { realpath } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { documentsOf } from "./calibration/documents.js";
+import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
 import type { QuantizeEvent } from "./pipeline/events.js";
@@ -52,6 +53,8 @@ export interface QuantizeOptions extends QuantizeSettings {
  */
 export async function quantize(options: QuantizeOptions): Promise<Report> {
   const { source: path, output, calibration, overwrite, threads, onEvent, signal, ...settings } = options;
+  const engine = engineOf(threads);
+  if (output === "") throw new InputError("output is empty; name a folder for the quantized checkpoint");
   const source = await openFolder(path);
   try {
     // Refuses what cannot work before the output folder is touched.
@@ -61,7 +64,7 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
       if ((await realpath(path)) === (await realpath(output))) throw new InputError(`${output} is the source itself; choose another output folder`);
       return await runQuantize({
         source, sink, prepared,
-        engine: () => createOnnxEngine(threads === undefined ? {} : { threads }),
+        engine,
         calibration: () => readDocuments(calibration),
         freeSpace: () => freeSpace(output),
         ...(overwrite !== undefined && { overwrite }),
@@ -104,12 +107,13 @@ export interface SurveyOptions extends Omit<QuantizeOptions, "output" | "overwri
  */
 export async function survey(options: SurveyOptions): Promise<SurveyResult> {
   const { source: path, calibration, threads, onEvent, signal, ...settings } = options;
+  const engine = engineOf(threads);
   const source = await openFolder(path);
   try {
     return await runSurvey({
       source, settings,
       calibration: () => readDocuments(calibration),
-      engine: () => createOnnxEngine(threads === undefined ? {} : { threads }),
+      engine,
       scratch: openSpillFile,
       ...(onEvent && { onEvent }),
       ...(signal && { signal }),
@@ -134,13 +138,14 @@ export interface EvaluateOptions extends EvaluateSettings {
 /** Perplexity of a checkpoint on a text and, beside another, how far apart their predictions are. Layer by layer, like `quantize`. */
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const { model, against, text, threads, onEvent, signal, ...settings } = options;
+  const engine = engineOf(threads);
   const sources = [await openFolder(model)];
   try {
     if (against !== undefined) sources.push(await openFolder(against));
     return await runEvaluate({
       model: sources[0], against: sources[1], settings,
       text: () => readDocuments(text),
-      engine: () => createOnnxEngine(threads === undefined ? {} : { threads }),
+      engine,
       scratch: openSpillFile,
       ...(onEvent && { onEvent }),
       ...(signal && { signal }),
@@ -159,6 +164,12 @@ export async function inspect(path: string): Promise<Inspection> {
   } finally {
     await source.close();
   }
+}
+
+/** What makes the engine once it is needed; threads that cannot be are refused now. */
+function engineOf(threads: number | undefined): () => Promise<Engine> {
+  if (threads !== undefined && !(Number.isSafeInteger(threads) && threads >= 1)) throw new InputError(`threads is ${String(threads)}; it must be a whole number of at least 1`);
+  return () => createOnnxEngine(threads === undefined ? {} : { threads });
 }
 
 async function readDocuments(path = "builtin"): Promise<{ documents: readonly string[]; origin: string }> {

@@ -3,6 +3,7 @@ import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { InputError, VERSION } from "../index.js";
 import * as evalCommand from "./eval.js";
+import { givenTwice } from "./given-twice.js";
 import * as inspectCommand from "./inspect.js";
 import * as quantizeCommand from "./quantize.js";
 import * as surveyCommand from "./survey.js";
@@ -26,7 +27,10 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 });
 
 const { signal } = controller;
-await yargs(hideBin(process.argv))
+const args = hideBin(process.argv);
+const twice = givenTwice(args);
+if (twice !== undefined) wrongUsage(`--${twice} is given more than once; give it once`);
+await yargs(args)
   .scriptName("shardsmith")
   .usage("$0 <command>\n\nQuantizes large language models, layer by layer, in the memory of one layer.")
   .command(quantizeCommand.command, quantizeCommand.describe, quantizeCommand.builder, (args) => quantizeCommand.run(args, signal))
@@ -38,14 +42,16 @@ await yargs(hideBin(process.argv))
   .version(VERSION)
   .alias({ h: "help", v: "version" })
   .wrap(Math.min(110, process.stdout.columns || 110))
-  .fail((message: string | null, error: unknown, parser) => {
-    if (error === undefined || error === null) {
-      console.error(`${message ?? "wrong usage"}\nsee: ${parser === undefined ? "shardsmith" : "shardsmith"} --help`);
-      process.exit(WRONG_USAGE);
-    }
+  .fail((message: string | null, error: unknown) => {
+    if (error === undefined || error === null) wrongUsage(message ?? "wrong usage");
     fail(error);
   })
   .parseAsync();
+
+function wrongUsage(message: string): never {
+  console.error(`${message}\nsee: shardsmith --help`);
+  process.exit(WRONG_USAGE);
+}
 
 function fail(error: unknown): never {
   if (error instanceof InputError) {

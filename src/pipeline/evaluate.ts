@@ -54,6 +54,8 @@ const VOCABULARY_SLICE = 8192;
  * but a window's first counts. Throws `InputError`; with `against`, also where the two models do not belong together.
  */
 export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
+  const { maxTokens } = job.settings;
+  if (maxTokens !== undefined && !(maxTokens >= 1)) throw new InputError(`max tokens is ${String(maxTokens)}; it must be at least 1`);
   const model = await openModel(job.model);
   const reference = job.against === undefined ? undefined : await openModel(job.against);
   const { vocabSize, maxPositions } = model.decoder;
@@ -62,7 +64,7 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
   }
   const sequenceLength = sequenceLengthOf(job.settings.sequenceLength, maxPositions, job.model.label);
   const { documents, origin } = await job.text();
-  const sequences = await evaluationWindows(model, { documents, origin }, sequenceLength, job.settings.maxTokens);
+  const sequences = await evaluationWindows(model, { documents, origin }, sequenceLength, maxTokens);
   const tokens = sequences.reduce((sum, sequence) => sum + sequence.length, 0);
   job.onEvent?.({ type: "text", origin, documents: documents.length, windows: sequences.length, tokens });
   // Equal lengths side by side make full batches; the order has no say in the means.

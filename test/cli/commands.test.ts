@@ -36,6 +36,13 @@ describe("bad input ends with 1, one line and no stack trace", () => {
   it("an unknown size", () => refused(["quantize", DEMO_MODEL, "-o", out, "--max-shard-size", "5 bananas"], `--max-shard-size is "5 bananas"; give a size, as 5GB, 512MiB or a number of bytes`));
   it("bits for no pattern", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "8"], '--bits-for is "8"; give a pattern and bits, as *.down_proj=8'));
   it("bits for a pattern that there are not", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "*.down_proj=many"], 'bits for "*.down_proj" is NaN; it may be 2, 3, 4, 8'));
+  it.each(["0", "1.5", "-2", "many"])("%s threads", async (threads) => {
+    const message = `threads is ${String(Number(threads))}; it must be a whole number of at least 1`;
+    await refused(["quantize", DEMO_MODEL, "-o", out, "--threads", threads], message);
+    await refused(["eval", DEMO_MODEL, "--threads", threads], message);
+  });
+  it("no name for the output", () => refused(["quantize", DEMO_MODEL, "-o", ""], "output is empty; name a folder for the quantized checkpoint"));
+  it("a number of tokens that is none", () => refused(["eval", DEMO_MODEL, "--max-tokens", "few"], "max tokens is NaN; it must be at least 1"));
   it("the source as output", () => refused(["quantize", DEMO_MODEL, "-o", DEMO_MODEL], `${DEMO_MODEL} is the source itself; choose another output folder`));
   it("sequences longer than the model takes", () =>
     refused(["quantize", DEMO_MODEL, "-o", out, "--sequence-length", "100000"], `sequence length is 100000, but ${DEMO_MODEL} was made for 512 tokens at most (max_position_embeddings)`));
@@ -86,6 +93,29 @@ it("says what it would do, and does nothing", async () => {
   expect(code).toBe(0);
   expect(events(stdout)).toMatchObject([{ type: "dry-run", groupSize: 128, shards: [{ file: "model.safetensors" }] }]);
   expect(existsSync(output)).toBe(false);
+});
+
+describe("an option given again", () => {
+  const planned = async (args: readonly string[]): Promise<Record<string, unknown>> => {
+    const { code, stdout, stderr } = await shardsmith(["quantize", ...args, "-o", join(root, "again"), "--dry-run", "--json"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    return events(stdout)[0];
+  };
+  const kept = (told: Record<string, unknown>): string[] =>
+    (told["linears"] as { name: string; why?: string }[]).filter(({ why }) => why !== undefined).map(({ name }) => name).filter((name) => name.includes(".0."));
+
+  it.each([
+    ["threads", ["--threads", "2", "--threads", "1"]], ["output", ["--output=other"]], ["group-size", ["--group-size", "-1", "--groupSize=-1"]],
+    ["sym", ["--sym", "--no-sym"]], ["calibration", ["--calibration", "a", "--bits", "4", "--calibration", "a"]],
+  ])("is refused where it has one value: --%s", async (name, args) => {
+    expect(await shardsmith(["quantize", DEMO_MODEL, "-o", join(root, "again"), ...args])).toEqual({ code: 2, stdout: "", stderr: `--${name} is given more than once; give it once\nsee: shardsmith --help\n` });
+  });
+
+  it("is one more, where it names linears, and takes no more than its own word", async () => {
+    expect(kept(await planned(["--keep", "*.down_proj", DEMO_MODEL]))).toEqual(["model.layers.0.mlp.down_proj"]);
+    expect(kept(await planned(["--keep", "*.down_proj", "--bits-for", "*.q_proj=8", DEMO_MODEL, "--keep", "*.o_proj"]))).toEqual(["model.layers.0.self_attn.o_proj", "model.layers.0.mlp.down_proj"]);
+    expect(await planned(["--bits-for", "*.o_proj=2", "--bits-for", "*.o_proj=8", DEMO_MODEL])).toMatchObject({ linears: { 3: { name: "model.layers.0.self_attn.o_proj", scheme: { bits: 8 } } } });
+  });
 });
 
 describe("a run", () => {
