@@ -49,7 +49,7 @@ function tableOf(rows: readonly Row[]): string {
     const { preset, bits, bitsAWeight, kl, klError, top1, perplexity, perplexityError, seconds, cpuSeconds, peakBytes } = row;
     const plain = plainOf(row, rows);
     return [
-      `${preset}, ${bits} bit`, bitsAWeight.toFixed(2), `${kl.toFixed(4)} ± ${klError.toFixed(4)}`, plain === undefined ? "" : (kl / plain.kl).toFixed(2), `${(100 * top1).toFixed(1)} %`,
+      `${preset}, ${bits} bit`, bitsAWeight.toFixed(2), `${small(kl)} ± ${small(klError)}`, plain === undefined ? "" : (kl / plain.kl).toFixed(2), `${(100 * top1).toFixed(1)} %`,
       `${perplexity.toFixed(2)} ± ${perplexityError.toFixed(2)}`, seconds.toFixed(0), cpuSeconds.toFixed(0), `${(peakBytes / 1e9).toFixed(2)} GB`,
     ];
   });
@@ -75,7 +75,7 @@ export function worseThanPlain(rows: readonly Row[]): string[] {
     if (plain === undefined || row === plain || row.peer || row.preset === "rtn") return [];
     const { difference, error } = compare(row, plain);
     if (difference <= error) return [];
-    return [`${row.model} on ${row.text}: ${row.preset} at ${row.bits} bits is worse than plain, KL divergence ${row.kl.toFixed(4)} for ${plain.kl.toFixed(4)}; difference ${difference.toFixed(4)} ± ${error.toFixed(4)}`];
+    return [`${row.model} on ${row.text}: ${row.preset} at ${row.bits} bits is worse than plain, KL divergence ${small(row.kl)} for ${small(plain.kl)}; difference ${small(difference)} ± ${small(error)}`];
   }));
 }
 
@@ -103,4 +103,9 @@ function groupsOf(rows: readonly Row[]): Row[][] {
 function keyOf({ model, text, settings }: Measurement): string {
   const { calibration, tokens, samples, sequenceLength, groupSize, format, maxTokens } = settings;
   return JSON.stringify([model, text, calibration, tokens, samples, sequenceLength, groupSize, format, maxTokens]);
+}
+
+/** Four decimals; where those say nothing, two figures. */
+function small(value: number): string {
+  return Math.abs(value) >= 0.001 || value === 0 ? value.toFixed(4) : value.toExponential(1);
 }
