@@ -13,9 +13,10 @@ const HELD_OUT = fileURLToPath(new URL("../fixtures/held-out.txt", import.meta.u
 const STORIES = fileURLToPath(new URL("../../../shared/models/stories260K", import.meta.url));
 const STORIES_TEXT = fileURLToPath(new URL("../../../shared/text/tinystories.txt", import.meta.url));
 
+// Sweeps take the most time, and have tests of their own.
 const make = async (name: string, options: Partial<QuantizeOptions>): Promise<string> => {
   const output = join(root, name);
-  await quantize({ source: DEMO_MODEL, output, samples: 32, sequenceLength: 256, ...options });
+  await quantize({ source: DEMO_MODEL, output, samples: 32, sequenceLength: 256, quality: "fast", refine: 0, ...options });
   return output;
 };
 const divergence = async (model: string): Promise<number> => (await evaluate({ model, against: DEMO_MODEL, text: HELD_OUT })).against!.klDivergence;
@@ -30,7 +31,7 @@ describe("the demo model at 3 bits, on text that nothing was fitted to", () => {
   });
 
   it("is nearer to the original when its linears are aimed at what that computes", async () => {
-    const options = { bits: 3, groupSize: 32, refine: 0 } as const;
+    const options = { bits: 3, groupSize: 32 } as const;
     const [plain, retargeted] = [await divergence(await make("not retargeted", { ...options, retarget: false })), await divergence(await make("retargeted", { ...options, retarget: true }))];
     expect(retargeted).toBeLessThan(0.85 * plain);
   });
@@ -76,7 +77,7 @@ it("is read by the npm package safetensors, an independent reader", async () => 
 describe.skipIf(!existsSync(STORIES) || !existsSync(STORIES_TEXT))("stories260K (needs ../shared)", () => {
   it("keeps what no group size fits, and reports it with the reason", async () => {
     const output = join(root, "stories");
-    const { linears, notices } = await quantize({ source: STORIES, output, samples: 8, sequenceLength: 128 });
+    const { linears, notices } = await quantize({ source: STORIES, output, samples: 8, sequenceLength: 128, quality: "fast" });
     expect(linears).toHaveLength(35);
     const kept = linears.filter(({ quantized }) => quantized === undefined);
     expect(new Set(kept.map(({ name }) => name.replace(/^.*\./, "")))).toEqual(new Set(["gate_proj", "up_proj", "down_proj"]));

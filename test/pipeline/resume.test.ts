@@ -8,7 +8,7 @@ const root = mkdtempSync(join(tmpdir(), "resume-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
 // Several shards, so that some are finished when the run is killed, and others are not.
-const BASE = ["quantize", DEMO_MODEL, "--json", "--samples", "12", "--sequence-length", "96", "--max-shard-size", "200kB"];
+const BASE = ["quantize", DEMO_MODEL, "--json", "--samples", "12", "--sequence-length", "96", "--max-shard-size", "200kB", "--quality", "fast", "--refine", "2", "--awq"];
 const KILLS = 30;
 
 /** Every file but the report, which tells times. */
@@ -24,6 +24,8 @@ it.each([
   let events = 0;
   expect(await shardsmith([...BASE, ...extra, "-o", whole], () => (events += 1))).toMatchObject({ code: 0 });
   const expected = contents(whole);
+  // Scales are folded, so that norms and linears of the stage before are written late.
+  expect(readFileSync(join(whole, "shardsmith.json"), "utf8")).toContain('"awq": 1.');
   expect(Object.keys(expected).filter((file) => file.endsWith(".safetensors")).length).toBeGreaterThan(3);
 
   let kills = 0;
