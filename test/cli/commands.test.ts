@@ -8,7 +8,7 @@ const root = mkdtempSync(join(tmpdir(), "cli-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
 // What these tests are about is not how good the result is.
-const FEW = ["--samples", "4", "--sequence-length", "64", "--quality", "fast", "--refine", "0"];
+const FEW = ["--samples", "4", "--sequence-length", "64", "--quality", "fast", "--refine", "0", "--no-awq"];
 const events = (stdout: string): Record<string, unknown>[] => stdout.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Record<string, unknown>);
 
 describe("wrong usage ends with 2 and a line that helps", () => {

@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
-const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast" } as const;
+const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast", refine: 0, awq: false } as const;
 
 it.each(["gptq", "compressed-tensors"])("is written, listed, counted and read as planned, in the format %s", async (format) => {
   const output = join(root, format);
@@ -39,7 +39,7 @@ it("is aimed at what the original computes, where the others are", async () => {
 });
 
 it("comes last, and is taken up where a run was killed in it", async () => {
-  const args = ["quantize", UNTIED, "--json", "--samples", "2", "--sequence-length", "32", "--quality", "fast", "--lm-head", "8", "--max-shard-size", "100kB"];
+  const args = ["quantize", UNTIED, "--json", "--samples", "2", "--sequence-length", "32", "--quality", "fast", "--refine", "0", "--lm-head", "8", "--max-shard-size", "100kB"];
   const whole = join(root, "whole");
   expect(await shardsmith([...args, "-o", whole])).toMatchObject({ code: 0 });
   const killed = join(root, "killed");

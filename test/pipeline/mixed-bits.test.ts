@@ -7,7 +7,7 @@ import { DEMO_MODEL } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "mixed-bits-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
-const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast" } as const;
+const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast", refine: 0, awq: false } as const;
 const made = async (name: string, options: Partial<QuantizeOptions>) => {
   const output = join(root, name);
   const report = await quantize({ source: DEMO_MODEL, output, ...FEW, ...options });

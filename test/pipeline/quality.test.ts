@@ -13,10 +13,10 @@ const HELD_OUT = fileURLToPath(new URL("../fixtures/held-out.txt", import.meta.u
 const STORIES = fileURLToPath(new URL("../../../shared/models/stories260K", import.meta.url));
 const STORIES_TEXT = fileURLToPath(new URL("../../../shared/text/tinystories.txt", import.meta.url));
 
-// Sweeps take the most time, and have tests of their own.
+// What takes the most time, sweeps and the search for scales of channels, has tests of its own.
 const make = async (name: string, options: Partial<QuantizeOptions>): Promise<string> => {
   const output = join(root, name);
-  await quantize({ source: DEMO_MODEL, output, samples: 32, sequenceLength: 256, quality: "fast", refine: 0, ...options });
+  await quantize({ source: DEMO_MODEL, output, samples: 32, sequenceLength: 256, quality: "fast", refine: 0, awq: false, ...options });
   return output;
 };
 const divergence = async (model: string): Promise<number> => (await evaluate({ model, against: DEMO_MODEL, text: HELD_OUT })).against!.klDivergence;
