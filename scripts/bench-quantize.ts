@@ -1,14 +1,13 @@
 // Where the time of a whole run goes, how fast its two heavy parts are beside bare matrix products of the same sizes, and its peak memory:
 //   npm run bench:quantize -- MODEL_FOLDER TEXT [more options of `shardsmith quantize`]
 // Without further options: 64 sequences of 1,024 tokens, 4 bits, groups of 64. Linux (it reads /proc for the peak).
-import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import type { QuantizeEvent, Report } from "shardsmith";
+import type { Report } from "shardsmith";
 import { decoderOf } from "#src/model/decoder-of.js";
 import { bareGemm } from "./bare-gemm.js";
+import { quantize } from "./quality/quantize.js";
 
 const [model, text, ...options] = process.argv.slice(2);
 if (model === undefined || text === undefined) {
@@ -49,32 +48,23 @@ async function bareSpeed(sizes: readonly (readonly [m: number, n: number, k: num
   return done / seconds / 1e9;
 }
 
-async function quantize(): Promise<{ report: Report; peak: number }> {
+async function measure(): Promise<{ report: Report; peak: number }> {
   const output = mkdtempSync(join(tmpdir(), "bench-"));
-  const args = ["--json", "--bits", "4", "--group-size", "64", "--samples", "64", "--sequence-length", String(TOKENS), "--calibration", text, ...options];
-  const child = spawn(process.execPath, [fileURLToPath(new URL("../dist/src/cli/main.js", import.meta.url)), "quantize", model, "-o", output, ...args], { stdio: ["ignore", "pipe", "inherit"] });
-  let peak = 0;
-  const poll = setInterval(() => {
-    try {
-      peak = Math.max(peak, 1024 * Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid!}/status`, "utf8"))![1]));
-    } catch {
-      // It has just ended, or this is no Linux.
-    }
-  }, 100);
-  let told = "";
-  child.stdout.on("data", (data: Buffer) => (told += data.toString()));
-  const code = await new Promise((resolve) => child.once("close", resolve));
-  clearInterval(poll);
-  rmSync(output, { recursive: true });
-  if (code !== 0) process.exit(1);
-  const last = JSON.parse(told.trimEnd().split("\n").at(-1)!) as Extract<QuantizeEvent, { type: "done" }>;
-  return { report: last.report, peak };
+  try {
+    const defaults = [["--bits", "4"], ["--group-size", "64"], ["--samples", "64"], ["--sequence-length", String(TOKENS)]];
+    // An option may be given once only.
+    const unasked = defaults.filter(([name]) => !options.includes(name)).flat();
+    const { peakBytes: peak } = await quantize(model, output, ["--calibration", text, ...unasked, ...options]);
+    return { report: JSON.parse(readFileSync(join(output, "shardsmith.json"), "utf8")) as Report, peak };
+  } finally {
+    rmSync(output, { recursive: true });
+  }
 }
 
 const forwardSizes = linears.map(({ outFeatures, inFeatures }) => [TOKENS, outFeatures, inFeatures] as const);
 const hessianSizes = hessians.map((n) => [n, n, TOKENS] as const);
 const before = [await bareSpeed(forwardSizes, false), await bareSpeed(hessianSizes, true)];
-const { report, peak } = await quantize();
+const { report, peak } = await measure();
 const after = [await bareSpeed(forwardSizes, false), await bareSpeed(hessianSizes, true)];
 const bare = before.map((speed, i) => Math.max(speed, after[i]));
 
