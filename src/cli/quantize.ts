@@ -1,7 +1,7 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
 import { FORMATS } from "../formats/formats.js";
 import { InputError, planQuantize, quantize, type Bits, type BitsMix, type LinearReport, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
-import { GROUP_SIZES, TABLE_BITS } from "../pipeline/options.js";
+import { GROUP_SIZES, QUALITIES, TABLE_BITS, type Quality } from "../pipeline/options.js";
 import { BITS, ORDERS } from "../quantize/scheme.js";
 import { METHODS } from "../quantize/slab.js";
 import { StatusLine } from "./status-line.js";
@@ -25,7 +25,7 @@ export function builder(yargs: Argv) {
     .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
     .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
     .option("order", { choices: ORDERS, default: "group-aware" as const, describe: "order in which GPTQ visits channels; act is desc_act" })
-    .option("quality", { choices: ["fast", "balanced", "best"] as const, default: "balanced" as const, describe: "how much work goes into the codes: 4, 8 or 32 sweeps of --refine" })
+    .option("quality", { choices: Object.keys(QUALITIES) as Quality[], default: "balanced" as const, describe: `how much work goes into the codes: ${Object.values(QUALITIES).map(({ refine }) => String(refine)).join(", ")} sweeps of --refine` })
     .option("refine", { type: "number", describe: "sweeps of coordinate descent after GPTQ [default: as --quality says]" })
     .option("awq", { type: "boolean", describe: "scale loud input channels, and what comes before them by the inverse [default: as --quality says]" })
     .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs a second forward pass [default: off]" })

@@ -1,9 +1,9 @@
 import { sequencesOf } from "../calibration/sample.js";
 import type { Activations, Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
-import { addSlice, divergenceOf, noPredictions, perplexityOf, type Divergence, type LogitSlice, type Measures, type Predictions } from "../evaluate/predictions.js";
+import { divergenceOf, noPredictions, perplexityOf, type Divergence, type Measures, type Predictions } from "../evaluate/predictions.js";
 import { runStages } from "../model/forward.js";
-import { capLogits, finalNormStage, logitsGraph } from "../model/head.js";
+import { finalNormStage } from "../model/head.js";
 import type { Source } from "../source/source.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
 import { openModel, type Model } from "./model.js";
@@ -11,6 +11,7 @@ import { sequenceLengthOf } from "./prepare-run.js";
 import type { ScratchFile } from "./sink.js";
 import { MemoryBudget, Spool } from "./spool.js";
 import { tokenizerOf } from "./tokenizer.js";
+import { HeadSlice, SliceSums, vocabularySlices } from "./vocabulary.js";
 import { withEngine } from "./with-engine.js";
 
 export interface EvaluateSettings {
@@ -45,9 +46,6 @@ export interface Evaluation extends Measures {
   readonly sequenceLength: number;
   readonly against?: Divergence & { readonly model: string; readonly perplexity: number; readonly perplexityError: number };
 }
-
-/** Rows of lm_head that are multiplied at a time: bounds the logits in memory to 32 MB for 1,024 tokens. */
-const VOCABULARY_SLICE = 8192;
 
 /**
  * Measures a model on a text: each document is cut into windows from its start, each window is predicted by itself, and every token
@@ -153,46 +151,21 @@ export async function predict(pass: Pass, model: readonly [Model, Spool], refere
   const sides = reference === undefined ? [model] : [model, reference];
   const { vocabSize } = model[0].decoder;
   const known = batches.map((batch) => noPredictions(targetsOf(batch), reference !== undefined));
-  for (let first = 0; first < vocabSize; first += VOCABULARY_SLICE) {
-    const rows = Array.from({ length: Math.min(VOCABULARY_SLICE, vocabSize - first) }, (_, i) => first + i);
-    const graphs = [];
-    for (const [{ loadRows, decoder }] of sides) {
-      const weight = await loadRows(decoder.lmHead.tensor, rows);
-      graphs.push(await engine.prepare(logitsGraph(decoder.hiddenSize, rows.length), new Map([["lm_head", weight]])));
-    }
-    // Sums over a slice run beside the next matrix products; few at a time, since each holds its logits.
-    const sums: Promise<void>[] = [];
+  for (const tokens of vocabularySlices(vocabSize)) {
+    const slices: HeadSlice[] = [];
+    for (const [{ loadRows, decoder }] of sides) slices.push(await HeadSlice.open(engine, decoder, loadRows, tokens));
+    const sums = new SliceSums(engine, known);
     for (const i of batches.keys()) {
       pass.signal?.throwIfAborted();
       const logits: Float32Array<ArrayBuffer>[] = [];
-      for (const [side, [{ decoder }, spool]] of sides.entries()) {
-        const wasHeld = spool.isInMemory(i);
-        const { h } = await spool.take(i);
-        const ran = await graphs[side].run({ x: h });
-        spool.restore(i, { h: ran.inputs["x"] }, wasHeld).forEach((activations) => engine.recycle(activations));
-        const { data } = ran.outputs["logits"];
-        capLogits(data, decoder.lmHead.softcap);
-        logits.push(data);
-      }
-      const slice: LogitSlice = { first, width: rows.length, model: logits[0], ...(logits[1] && { reference: logits[1] }) };
-      if (sums.length >= engine.parallelism) await sums.shift();
-      const sum = engine.call<Awaited<ReturnType<typeof addSlice>>["result"]>(PREDICTIONS, "addSlice", [known[i], slice], logits.map(({ buffer }) => buffer)).then((back) => {
-        known[i] = back.predictions;
-        for (const data of [back.slice.model, back.slice.reference]) {
-          if (data !== undefined) engine.recycle({ batch: 1, tokens: tokensOf(batches[i]), width: rows.length, data });
-        }
-      });
-      // Awaited later; until then an error is not unheard.
-      sum.catch(() => undefined);
-      sums.push(sum);
+      for (const [side, [, spool]] of sides.entries()) logits.push(await slices[side].logitsOf(spool, i));
+      await sums.add(i, { first: tokens[0], width: tokens.length, model: logits[0], ...(logits[1] && { reference: logits[1] }) });
     }
-    await Promise.all(sums);
-    for (const graph of graphs) await graph.release();
+    await sums.done();
+    for (const slice of slices) await slice.release();
   }
   return known;
 }
-
-const PREDICTIONS = new URL("../evaluate/predictions.js", import.meta.url).href;
 
 /** The token after each position; −1 at a window's end. */
 function targetsOf(batch: Batch): Int32Array {

@@ -257,7 +257,7 @@ async function prepare(run: LayerRun, stage: Stage, gathering: Gathering, scheme
 
   const { prepared, scales } = await watch.time("factor", () => prepareScaledIn(engine, sum, rows, options, weights, scheme, source.producer));
   if (scales === undefined) return { prepared, ...(cross && { cross }) };
-  if (cross !== undefined && "matrix" in cross) scaleBothWays(cross.matrix, scales, cross.matrix);
+  if (cross !== undefined && "matrix" in cross) scaleBothWays(cross.matrix, scales);
   const { norm, rowOf } = source.producer;
   const divided = new Float64Array(source.linear?.linear.outFeatures ?? 0);
   rowOf?.forEach((row, channel) => (divided[row] = scales[channel]));

@@ -69,11 +69,16 @@ function regexOf(pattern: string): RegExp {
   return new RegExp(`^${parts.join(".*")}$`);
 }
 
+/** The name of such linears of every layer: model.layers.*.mlp.down_proj. */
+export function kindOf(name: string): string {
+  return name.replace(/\.\d+\./, ".*.");
+}
+
 /** Names to recognise the model's by: one of each kind, up to seven. */
 function examples(linears: readonly { readonly name: string }[]): string {
   const kinds = new Map<string, string>();
   for (const { name } of linears) {
-    const kind = name.replace(/\.\d+\./, ".*.");
+    const kind = kindOf(name);
     if (!kinds.has(kind)) kinds.set(kind, name);
   }
   const names = [...kinds.values()];

@@ -5,7 +5,7 @@ import { lmHeadOf } from "../model/head.js";
 import type { QuantScheme, ScaleDtype } from "../quantize/scheme.js";
 import { byteSize } from "../safetensors/dtypes.js";
 import type { TensorSpec } from "../safetensors/tensor.js";
-import { wishesOf, type Wish } from "./module-rules.js";
+import { kindOf, wishesOf, type Wish } from "./module-rules.js";
 import type { ResolvedSettings } from "./options.js";
 import { planLmHead } from "./tables.js";
 
@@ -203,7 +203,7 @@ function groupedBy(linears: readonly LinearPlan[], sayings: (linear: LinearPlan)
 function kinds(linears: readonly LinearPlan[]): string {
   const counts = new Map<string, number>();
   for (const { name } of linears) {
-    const kind = name.replace(/\.\d+\./, ".*.");
+    const kind = kindOf(name);
     counts.set(kind, (counts.get(kind) ?? 0) + 1);
   }
   return [...counts].map(([kind, count]) => `${kind} (${String(count)})`).join(", ");

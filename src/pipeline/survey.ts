@@ -142,30 +142,28 @@ export async function surveyModel(run: SurveyRun): Promise<Survey> {
 
   const all = seen.length * followed.length;
   const stride = Math.max(1, Math.floor(followed.reduce((sum, batch) => sum + tokensOf(batch), 0) / POSITIONS));
-  const divergences: number[] = [];
   const finals = spool("survey-final.bin", decoder.hiddenSize, followed);
   const norm = finalNormStage(decoder);
   async function* states(): AsyncGenerator<Activations> {
     for (const state of clean.slice(0, followed.length)) yield state["h"];
     for (let i = 0; i < all; i += 1) yield (await variants.take(i))["h"];
   }
-  // Of each variant its batches side by side, thinned to the positions that are compared.
+  // Of the clean states and of each variant: its batches side by side, thinned to the positions that are compared.
   let rows: Float32Array<ArrayBuffer>[] = [];
-  let cleanRows: Activations | undefined;
-  let variant = 0;
+  let compared = 0;
+  let at = 0;
   for await (const x of runStages(engine, [norm], (name) => checkpoint.readFloat32(name), states())) {
     signal?.throwIfAborted();
     rows.push(everyNth(x, stride));
     engine.recycle(x);
     if (rows.length < followed.length) continue;
-    const joined = rowsTogether(rows, decoder.hiddenSize);
+    const h = rowsTogether(rows, decoder.hiddenSize);
     rows = [];
-    if (cleanRows === undefined) cleanRows = joined;
-    else await keep(finals, variant++, { x: joined });
+    compared = h.tokens;
+    await keep(finals, at++, { h });
   }
   for (const state of clean.slice(followed.length)) recycle(state);
-  const compared = cleanRows!.tokens;
-  divergences.push(...(await divergencesFrom(engine, checkpoint, decoder, cleanRows!, finals, seen.length, signal)));
+  const divergences = await divergencesFrom(engine, decoder, (tensor, some) => checkpoint.readRows(tensor, some), finals, compared, seen.length, signal);
   await variants.close();
   await finals.close();
   return {

@@ -58,7 +58,7 @@ export async function prepareScaled(
   }
   if (best === undefined) return { prepared: plain };
 
-  scaleBothWays(sum, best, sum);
+  scaleBothWays(sum, best);
   const scaled = await prepareHessian(la, sum, tokens, options);
   if ("problem" in scaled) return { prepared: plain };
   const without = await errorOf(la, samples, rows, scheme, plain);
@@ -150,8 +150,8 @@ export function scaledColumns(weight: Float32Array, s: Float64Array): Float32Arr
   return Float32Array.from(weight, (w, i) => w * s[i % n]);
 }
 
-/** diag(1/s)·M·diag(1/s), of a matrix [n, n]; into another, or in place. */
-export function scaleBothWays(from: Float32Array, s: Float64Array, to: Float32Array): void {
+/** M becomes diag(1/s)·M·diag(1/s) [n, n]. */
+export function scaleBothWays(matrix: Float32Array, s: Float64Array): void {
   const n = s.length;
-  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) to[i * n + j] = from[i * n + j] / (s[i] * s[j]);
+  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) matrix[i * n + j] /= s[i] * s[j];
 }

@@ -3,6 +3,7 @@ import { inverseCholesky } from "../engine/linear-algebra.js";
 import { findNonFinite } from "./matrix.js";
 import { channelOrder } from "./order.js";
 import type { Order } from "./scheme.js";
+import { shared, sharedMean } from "./shared.js";
 
 export interface HessianOptions {
   readonly order: Order;
@@ -67,8 +68,7 @@ export async function prepareHessian(
     return { problem: "not finite", detail: `its input holds NaN or infinity: the Hessian is ${sum[bad]} at channels ${pair.join(" and ")}` };
   }
 
-  const matrix = shared(Float32Array, sum.length);
-  for (let i = 0; i < sum.length; i++) matrix[i] = sum[i] / tokens;
+  const matrix = sharedMean(sum, tokens);
   const diagonal = shared(Float64Array, n);
   for (let j = 0; j < n; j++) diagonal[j] = matrix[j * n + j]!;
   const permutation = shared(Int32Array, n);
@@ -100,8 +100,4 @@ export async function prepareHessian(
     }
     fraction = Math.min(DAMP_LIMIT, damp + (raised + 1) * DAMP_STEP);
   }
-}
-
-function shared<A>(type: new (buffer: SharedArrayBuffer) => A, length: number): A {
-  return new type(new SharedArrayBuffer(length * (type as unknown as { BYTES_PER_ELEMENT: number }).BYTES_PER_ELEMENT));
 }

@@ -1,6 +1,7 @@
 import type { LinearAlgebra } from "../engine/engine.js";
 import type { PreparedHessian } from "./hessian.js";
 import { findNonFinite } from "./matrix.js";
+import { sharedMean } from "./shared.js";
 import { transposed, untranspose } from "./transpose.js";
 
 /**
@@ -25,9 +26,7 @@ export interface CrossProblem {
  */
 export function crossCorrelation(sum: Float32Array, tokens: number): CrossCorrelation | CrossProblem {
   if (findNonFinite(sum) >= 0) return { problem: "not finite", detail: "its input in the original model holds NaN or infinity" };
-  const matrix = new Float32Array(new SharedArrayBuffer(sum.byteLength));
-  for (let i = 0; i < sum.length; i++) matrix[i] = sum[i] / tokens;
-  return { matrix };
+  return { matrix: sharedMean(sum, tokens) };
 }
 
 /**

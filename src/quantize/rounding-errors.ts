@@ -6,6 +6,7 @@ import type { Matrix } from "./matrix.js";
 import { rowKurtosis } from "./outliers.js";
 import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
+import { shared, sharedMean } from "./shared.js";
 
 /** XᵀX / tokens of a linear's input, in shared memory. */
 export interface InputHessian {
@@ -30,9 +31,8 @@ export interface RoundingErrors {
 /** From what an accumulator gathered. */
 export function inputHessian(sum: Float32Array, tokens: number): InputHessian {
   const n = Math.sqrt(sum.length);
-  const matrix = new Float32Array(new SharedArrayBuffer(4 * sum.length));
-  for (let i = 0; i < sum.length; i++) matrix[i] = sum[i] / tokens;
-  const importance = new Float64Array(new SharedArrayBuffer(8 * n));
+  const matrix = sharedMean(sum, tokens);
+  const importance = shared(Float64Array, n);
   let mean = 0;
   for (let j = 0; j < n; j++) mean += matrix[j * n + j] / n;
   for (let j = 0; j < n; j++) importance[j] = matrix[j * n + j] + 0.01 * (mean > 0 ? mean : 1);

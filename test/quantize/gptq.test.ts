@@ -1,34 +1,12 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it } from "vitest";
 import { gptq } from "#src/quantize/gptq.js";
-import { prepareHessian, type PreparedHessian } from "#src/quantize/hessian.js";
 import { roundToNearest } from "#src/quantize/rtn.js";
-import { BITS, ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
+import { BITS, ORDERS, type QuantScheme } from "#src/quantize/scheme.js";
 import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
-import { activations, gaussians, generator, gram } from "./random.js";
+import { gaussians, generator } from "./random.js";
+import { DAMP, makeCase, prepared } from "./case.js";
 import { referenceGptq, referenceHessian, traceOf, type ReferenceHessian, type ReferenceResult } from "./reference.js";
-
-const DAMP = 0.02;
-
-interface Case {
-  readonly n: number;
-  readonly rows: number;
-  readonly tokens: number;
-  readonly sum: Float32Array<ArrayBuffer>;
-  readonly weight: Float32Array<ArrayBuffer>;
-}
-
-function makeCase(n: number, rows: number, dead: readonly number[] = []): Case {
-  const random = generator(1000 * n + rows);
-  const tokens = 2 * n + 8;
-  return { n, rows, tokens, sum: gram(activations(tokens, n, random, dead), tokens, n), weight: gaussians(rows * n, random, 0.1) };
-}
-
-async function prepared(c: Case, order: Order, groupSize: number, damp = DAMP): Promise<PreparedHessian> {
-  const h = await prepareHessian(la, c.sum, c.tokens, { order, groupSize, damp });
-  if ("problem" in h) throw new Error(h.detail);
-  return h;
-}
 
 const nested = (values: ArrayLike<number>, rows: number) => {
   const cols = values.length / rows;

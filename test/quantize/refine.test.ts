@@ -2,34 +2,11 @@ import fc from "fast-check";
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it } from "vitest";
 import { gptq } from "#src/quantize/gptq.js";
-import { prepareHessian, type PreparedHessian } from "#src/quantize/hessian.js";
 import { refine } from "#src/quantize/refine.js";
-import { BITS, ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
+import { BITS, ORDERS, type QuantScheme } from "#src/quantize/scheme.js";
 import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
-import { activations, gaussians, generator, gram } from "./random.js";
+import { DAMP, makeCase, prepared } from "./case.js";
 import { referenceHessian, referenceRefine, traceOf, type ReferenceHessian } from "./reference.js";
-
-const DAMP = 0.02;
-
-interface Case {
-  readonly n: number;
-  readonly rows: number;
-  readonly tokens: number;
-  readonly sum: Float32Array<ArrayBuffer>;
-  readonly weight: Float32Array<ArrayBuffer>;
-}
-
-function makeCase(n: number, rows: number, seed = 1000 * n + rows, dead: readonly number[] = []): Case {
-  const random = generator(seed);
-  const tokens = 2 * n + 8;
-  return { n, rows, tokens, sum: gram(activations(tokens, n, random, dead), tokens, n), weight: gaussians(rows * n, random, 0.1) };
-}
-
-async function prepared(c: Case, order: Order, groupSize: number): Promise<PreparedHessian> {
-  const h = await prepareHessian(la, c.sum, c.tokens, { order, groupSize, damp: DAMP });
-  if ("problem" in h) throw new Error(h.detail);
-  return h;
-}
 
 const row = (values: ArrayLike<number>, r: number, rows: number) => Array.from({ length: values.length / rows }, (_, i) => values[(r * values.length) / rows + i]);
 
@@ -47,7 +24,7 @@ const SIZES: readonly (readonly [n: number, rows: number, groupSizes: readonly n
 describe("refine equals descent with every gradient summed anew", () => {
   for (const [n, rows, groupSizes] of SIZES) {
     const dead = n > 100 ? [5, 63, 170] : [];
-    const c = makeCase(n, rows, 1000 * n + rows, dead);
+    const c = makeCase(n, rows, dead);
     for (const order of ORDERS) {
       it(`${n} channels, ${rows} rows, ${order} order`, { timeout: 60_000 }, async () => {
         let compared = 0;
@@ -101,7 +78,7 @@ describe("refine", () => {
         async ({ seed, groups, groupSize, bits, symmetric, order, search, sweeps, size }) => {
           const n = groups * groupSize;
           const rows = 3;
-          const c = makeCase(n, rows, seed, n > 4 ? [1] : []);
+          const c = makeCase(n, rows, n > 4 ? [1] : [], seed);
           const weight = c.weight.map((w) => w * size);
           const h = await prepared(c, order, groupSize);
           const reference = referenceHessian(c.sum, c.tokens, order, groupSize, DAMP);

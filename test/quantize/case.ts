@@ -1,0 +1,27 @@
+import { prepareHessian, type PreparedHessian } from "#src/quantize/hessian.js";
+import type { Order } from "#src/quantize/scheme.js";
+import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
+import { activations, gaussians, generator, gram } from "./random.js";
+
+export const DAMP = 0.02;
+
+/** Rows of a weight and the Hessian of their input, as models have them, roughly. */
+export interface Case {
+  readonly n: number;
+  readonly rows: number;
+  readonly tokens: number;
+  readonly sum: Float32Array<ArrayBuffer>;
+  readonly weight: Float32Array<ArrayBuffer>;
+}
+
+export function makeCase(n: number, rows: number, dead: readonly number[] = [], seed = 1000 * n + rows): Case {
+  const random = generator(seed);
+  const tokens = 2 * n + 8;
+  return { n, rows, tokens, sum: gram(activations(tokens, n, random, dead), tokens, n), weight: gaussians(rows * n, random, 0.1) };
+}
+
+export async function prepared(c: Case, order: Order, groupSize: number, damp = DAMP): Promise<PreparedHessian> {
+  const h = await prepareHessian(la, c.sum, c.tokens, { order, groupSize, damp });
+  if ("problem" in h) throw new Error(h.detail);
+  return h;
+}
