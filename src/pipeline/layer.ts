@@ -2,14 +2,14 @@ import type { Activations, Engine, PreparedGraph } from "../engine/engine.js";
 import type { Format, LinearPlan } from "../formats/format.js";
 import type { Fold, Stage } from "../model/decoder.js";
 import { weightsOf } from "../model/weights.js";
-import { foldedNorm, scaleBothWays, type Producer } from "../quantize/awq.js";
+import { foldedNorm, type Producer, type ScaledHessian } from "../quantize/awq.js";
 import { largestScale } from "../quantize/grid.js";
 import type { HessianProblem, PreparedHessian } from "../quantize/hessian.js";
 import { dividedRows, prepareHessianIn, prepareScaledIn, quantizeLinear, scaleStats, type LinearResult } from "../quantize/linear.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import type { QuantScheme } from "../quantize/scheme.js";
 import { quantizeInSlices } from "../quantize/slices.js";
-import { crossCorrelation, type CrossCorrelation, type CrossProblem } from "../quantize/retarget.js";
+import { crossCorrelation, type CrossProblem, type Retargeting } from "../quantize/retarget.js";
 import type { LinearReport } from "../report/report.js";
 import type { FloatDtype } from "../safetensors/floats.js";
 import type { Checkpoint } from "../source/checkpoint.js";
@@ -86,14 +86,14 @@ export async function quantizeLayer(
       states = passages.map(({ into: left }) => left);
     }
     const weights = quantizing === undefined ? new Map<string, Float32Array<ArrayBuffer>>() : await weightsOfLinears(run, stage, stage !== stages.at(-1));
-    const { prepared, cross, fold } = gathering === undefined ? {} : await prepare(run, stage, gathering, quantizing!.scheme!, [...weights.values()], done);
+    const { prepared, retarget, fold } = gathering === undefined ? {} : await prepare(run, stage, gathering, quantizing!.scheme!, [...weights.values()], done);
     if (fold?.norm !== undefined) norms.set(...fold.norm);
     for (const quantized of done) await write(run, fold?.divided === quantized ? { ...quantized, ...dividedBy(quantized, fold.rows) } : quantized);
     done = [];
     for (const { name } of stage.linears) {
       run.signal?.throwIfAborted();
       const weight = weights.get(name);
-      const quantized = await quantizeOne(run, run.plans.get(name)!, { ...(weight && { weight }), ...(prepared && { prepared }), ...(cross && { cross }), ...(fold && { inputScales: fold.scales }) });
+      const quantized = await quantizeOne(run, run.plans.get(name)!, { ...(weight && { weight }), ...(prepared && { prepared }), ...(retarget && { retarget }), ...(fold && { inputScales: fold.scales }) });
       if (quantized === undefined) continue;
       same = false;
       done.push(quantized);
@@ -243,26 +243,27 @@ interface Folding {
 
 interface Prepared {
   readonly prepared: PreparedHessian | HessianProblem;
-  readonly cross?: CrossCorrelation | CrossProblem;
+  readonly retarget?: Retargeting | CrossProblem;
   readonly fold?: Folding;
 }
 
 async function prepare(run: LayerRun, stage: Stage, gathering: Gathering, scheme: QuantScheme, weights: readonly Float32Array[], before: readonly Quantized[]): Promise<Prepared> {
   const { engine, settings, watch } = run;
   const { sum, cross: sums, rows } = await watch.time("hessian", () => gathering.finish());
-  const cross = sums && crossCorrelation(sums, rows);
   const options = { order: settings.order, groupSize: scheme.groupSize, damp: settings.damp };
   const source = settings.awq && weights.length > 0 ? await sourceOf(run, stage.fold, before) : undefined;
-  if (source === undefined) return { prepared: await watch.time("factor", () => prepareHessianIn(engine, sum, rows, options)), ...(cross && { cross }) };
-
-  const { prepared, scales } = await watch.time("factor", () => prepareScaledIn(engine, sum, rows, options, weights, scheme, source.producer));
-  if (scales === undefined) return { prepared, ...(cross && { cross }) };
-  if (cross !== undefined && "matrix" in cross) scaleBothWays(cross.matrix, scales);
+  const { prepared, scales, unscaled }: ScaledHessian = await watch.time("factor", async () =>
+    source === undefined ? { prepared: await prepareHessianIn(engine, sum, rows, options) } : prepareScaledIn(engine, sum, rows, options, weights, scheme, source.producer),
+  );
+  const cross = sums && crossCorrelation(sums, rows);
+  const hessian = unscaled ?? prepared;
+  const retarget = cross === undefined || "problem" in hessian ? undefined : "problem" in cross ? cross : { cross, hessian };
+  if (source === undefined || scales === undefined) return { prepared, ...(retarget && { retarget }) };
   const { norm, rowOf } = source.producer;
   const divided = new Float64Array(source.linear?.linear.outFeatures ?? 0);
   rowOf?.forEach((row, channel) => (divided[row] = scales[channel]));
   return {
-    prepared, ...(cross && { cross }),
+    prepared, ...(retarget && { retarget }),
     fold: { scales, rows: divided, ...(norm && { norm: [source.name, foldedNorm(norm, scales)] as const }), ...(source.linear && { divided: source.linear }) },
   };
 }
@@ -286,7 +287,7 @@ interface Given {
   /** Absent for `rtn`, and where the whole stage stays as it is. */
   readonly prepared?: PreparedHessian | HessianProblem;
   /** What the weight is retargeted by. */
-  readonly cross?: CrossCorrelation | CrossProblem;
+  readonly retarget?: Retargeting | CrossProblem;
   readonly inputScales?: Float64Array;
 }
 
@@ -311,7 +312,7 @@ export async function quantizeAndWrite(run: LinearRun, plan: LinearPlan): Promis
  * Quantizes one linear as planned; with a Hessian that cannot be used, rounds it to nearest and says so. One without a scheme is only
  * reported: its own tensor is still to be copied.
  */
-async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared, cross, inputScales }: Given): Promise<Quantized | undefined> {
+async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared, retarget, inputScales }: Given): Promise<Quantized | undefined> {
   const { name, outFeatures, inFeatures, scheme, why } = plan;
   if (scheme === undefined) {
     run.onLinear({ name, outFeatures, inFeatures, note: why! });
@@ -324,7 +325,7 @@ async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared,
   const shape = { rows: outFeatures, cols: inFeatures };
   const options = {
     name, scheme, method, recipe: settings,
-    ...(hessian && { hessian }), ...(hessian && cross && "matrix" in cross && { cross }), ...(inputScales && { inputScales }),
+    ...(hessian && { hessian }), ...(retarget && "cross" in retarget && { retarget }), ...(inputScales && { inputScales }),
   } as const;
   const { linear, dequantized, stats } = await watch.time("sweep", async (): Promise<Omit<LinearResult, "dequantized"> & Partial<LinearResult>> => {
     if (weight !== undefined) return quantizeLinear(run.engine, { ...shape, data: weight }, options);
@@ -332,7 +333,7 @@ async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared,
     return quantizeInSlices(run.engine, shape, readRows, options);
   });
   return {
-    plan, linear, stats, notes: troubles(prepared, cross, settings.damp, stats.clippedScales),
+    plan, linear, stats, notes: troubles(prepared, retarget, settings.damp, stats.clippedScales),
     how: { method, ...(hessian && { damp: hessian.damp, deadInputs: hessian.dead.length }), ...(inputScales && { awq: spreadOf(inputScales) }) },
     ...(dequantized && { dequantized: dequantized.data }),
   };
@@ -368,14 +369,14 @@ async function write(run: LinearRun, { plan: { name, outFeatures, inFeatures }, 
 
 /** What came out worse than it should have. */
 function troubles(
-  prepared: PreparedHessian | HessianProblem | undefined, cross: CrossCorrelation | CrossProblem | undefined, damp: number, clippedScales: number,
+  prepared: PreparedHessian | HessianProblem | undefined, retarget: Retargeting | CrossProblem | undefined, damp: number, clippedScales: number,
 ): string[] {
   const told: string[] = [];
   if (prepared !== undefined && "problem" in prepared) told.push(`could not be calibrated, ${prepared.detail}: rounded to nearest`);
   else if (prepared !== undefined && prepared.raised > 0) {
     told.push(`damping raised from ${damp.toFixed(2)} to ${prepared.damp.toFixed(2)}: with less its Hessian is not positive definite`);
   }
-  if (cross !== undefined && "problem" in cross) told.push(`not retargeted: ${cross.detail}`);
+  if (retarget !== undefined && "problem" in retarget) told.push(`not retargeted: ${retarget.detail}`);
   if (clippedScales > 0) told.push(`${String(clippedScales)} scales are larger than their dtype holds, and clipped`);
   return told;
 }

@@ -23,6 +23,8 @@ export interface ScaledHessian {
   readonly prepared: PreparedHessian | HessianProblem;
   /** s [n]: the Hessian is that of x / s, and weights are to be W·diag(s). Absent: 1. */
   readonly scales?: Float64Array<ArrayBuffer>;
+  /** With scales: the Hessian of x. */
+  readonly unscaled?: PreparedHessian;
 }
 
 /**
@@ -63,7 +65,7 @@ export async function prepareScaled(
   if ("problem" in scaled) return { prepared: plain };
   const without = await errorOf(la, samples, rows, scheme, plain);
   const withScales = await errorOf(la, scaledColumns(samples, best), rows, scheme, scaled);
-  return withScales < WORTHWHILE * without ? { prepared: scaled, scales: best } : { prepared: plain };
+  return withScales < WORTHWHILE * without ? { prepared: scaled, scales: best, unscaled: plain } : { prepared: plain };
 }
 
 /** The output error that GPTQ leaves. */
@@ -151,7 +153,7 @@ export function scaledColumns(weight: Float32Array, s: Float64Array): Float32Arr
 }
 
 /** M becomes diag(1/s)·M·diag(1/s) [n, n]. */
-export function scaleBothWays(matrix: Float32Array, s: Float64Array): void {
+function scaleBothWays(matrix: Float32Array, s: Float64Array): void {
   const n = s.length;
   for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) matrix[i * n + j] /= s[i] * s[j];
 }

@@ -1,6 +1,6 @@
 import type { Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
-import { sampleRows, scaledColumns, type Producer, type ScaledHessian } from "./awq.js";
+import { sampleRows, type Producer, type ScaledHessian } from "./awq.js";
 import { largestScale, storedScale } from "./grid.js";
 import type { HessianOptions, HessianProblem, PreparedHessian } from "./hessian.js";
 import { findNonFinite, type Matrix } from "./matrix.js";
@@ -8,7 +8,7 @@ import { groupOfChannel } from "./order.js";
 import type { QuantizedLinear } from "./quantized-linear.js";
 import { emptyRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
-import type { CrossCorrelation } from "./retarget.js";
+import type { Retargeting } from "./retarget.js";
 import type { Method, Recipe, Slab, SlabArgs } from "./slab.js";
 
 /** Fewer rows than this are not worth another thread. */
@@ -26,9 +26,9 @@ export interface LinearOptions {
   /** `gptq` needs it. Its group size must be the scheme's. */
   readonly hessian?: PreparedHessian;
   /** Only with a Hessian: what the weight is retargeted by. */
-  readonly cross?: CrossCorrelation;
+  readonly retarget?: Retargeting;
   readonly recipe: Recipe;
-  /** s [in]: Hessian and cross-correlation are those of x / s, and what is quantized is W·diag(s). */
+  /** s [in]: the Hessian is that of x / s, and what is quantized is W·diag(s). */
   readonly inputScales?: Float64Array;
 }
 
@@ -74,16 +74,17 @@ export function prepareScaledIn(
  * Throws `InputError` for a weight that holds NaN or infinity.
  */
 export async function quantizeLinear(engine: Threads, weight: Matrix, options: LinearOptions): Promise<LinearResult> {
-  const { name, firstRow = 0, scheme, method, hessian, cross, recipe, inputScales } = options;
+  const { name, firstRow = 0, scheme, method, hessian, retarget, recipe, inputScales } = options;
   const { rows, cols } = weight;
   const bad = findNonFinite(weight.data);
   if (bad >= 0) throw new InputError(`${name}: the weight at row ${firstRow + Math.floor(bad / cols)}, column ${bad % cols} is ${weight.data[bad]}`);
 
   const slabs = await Promise.all(
     splitRows(rows, engine.parallelism).map(([from, to]) => {
-      const rowsOf = weight.data.subarray(from * cols, to * cols);
-      const part = inputScales === undefined ? rowsOf.slice() : scaledColumns(rowsOf, inputScales);
-      const args: SlabArgs = { method, weight: part, rows: to - from, inFeatures: cols, scheme, recipe, ...(hessian && { hessian }), ...(cross && { cross }) };
+      const part = weight.data.slice(from * cols, to * cols);
+      const args: SlabArgs = {
+        method, weight: part, rows: to - from, inFeatures: cols, scheme, recipe, ...(hessian && { hessian }), ...(retarget && { retarget }), ...(inputScales && { inputScales }),
+      };
       return engine.call<Slab>(new URL("./slab.js", import.meta.url).href, "quantizeSlab", [args], [part.buffer]);
     }),
   );
@@ -95,7 +96,7 @@ export async function quantizeLinear(engine: Threads, weight: Matrix, options: L
   const groupOf = method === "gptq" && hessian?.order === "act" ? groupOfChannel(hessian.permutation, scheme.groupSize) : undefined;
   return {
     linear: { outFeatures: rows, inFeatures: cols, scheme, codes, scales, zeros, ...(groupOf && { groupOf }) },
-    dequantized: { rows, cols, data: inputScales === undefined ? dequantized : scaledColumns(dequantized, inputScales.map((s) => 1 / s)) },
+    dequantized: { rows, cols, data: dequantized },
     stats: {
       relativeError: energy > 0 ? Math.max(0, error) / energy : 0,
       error: Math.max(0, error),

@@ -12,6 +12,12 @@ export interface CrossCorrelation {
   readonly matrix: Float32Array;
 }
 
+/** What weights are retargeted by: C and the Hessian of the quantized model's inputs as they are, without the scales of `awq`. */
+export interface Retargeting {
+  readonly cross: CrossCorrelation;
+  readonly hessian: Pick<PreparedHessian, "n" | "tokens" | "factor" | "permutation">;
+}
+
 /** Why nothing can be retargeted by what was gathered. */
 export interface CrossProblem {
   readonly problem: "not finite";
@@ -48,11 +54,12 @@ const PANEL = 256;
  * The weight that does on the quantized model's inputs what `weight` does on the original's, as nearly as can be: up to a constant,
  * ‖X·Wᵀ − X̃·Ŵᵀ‖² is ‖X̃·(W* − Ŵ)ᵀ‖² with W* = W + W·C·(H + λI)⁻¹ (Qronos, arXiv 2505.11695; GPTAQ, arXiv 2504.02692).
  * The damping λ is the Hessian's, and of the correction only α is added (see `NOISE`). Columns of dead inputs stay as they are.
+ * Scaled inputs would be another damping, too little for the channels that scales make quieter: hence what is scaled is W*.
  * @param weight [rows, n]; any rows of a matrix
  * @returns W* [rows, n]
  */
 export async function retargeted(
-  la: LinearAlgebra, weight: Float32Array, rows: number, { n, tokens, factor, permutation }: PreparedHessian, { matrix }: CrossCorrelation,
+  la: LinearAlgebra, weight: Float32Array, rows: number, { cross: { matrix }, hessian: { n, tokens, factor, permutation } }: Retargeting,
 ): Promise<Float32Array<ArrayBuffer>> {
   const natural = Int32Array.from({ length: n }, (_, i) => i);
   const columns = transposed(weight, rows, natural);

@@ -1,10 +1,11 @@
 import type { LinearAlgebra } from "../engine/engine.js";
 import { transferring } from "../engine/transferring.js";
+import { scaledColumns } from "./awq.js";
 import { outputEnergy } from "./energy.js";
 import { gptq } from "./gptq.js";
 import type { PreparedHessian } from "./hessian.js";
 import { refine } from "./refine.js";
-import { retargeted, type CrossCorrelation } from "./retarget.js";
+import { retargeted, type Retargeting } from "./retarget.js";
 import type { RoundedRows } from "./rounded.js";
 import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
@@ -31,8 +32,10 @@ export interface SlabArgs {
   readonly recipe: Recipe;
   /** `gptq` needs it; `rtn` weights its scale search by it. Both measure their error in it. */
   readonly hessian?: PreparedHessian;
-  /** How the original model's inputs differ from those in the Hessian: the weight is retargeted before it is quantized. */
-  readonly cross?: CrossCorrelation;
+  /** With a Hessian: the weight is retargeted before it is quantized. */
+  readonly retarget?: Retargeting;
+  /** s [inFeatures]: the Hessian is that of x / s, and codes and scales are to be those of W·diag(s). What is dequantized is over s again. */
+  readonly inputScales?: Float64Array;
 }
 
 export interface Slab extends RoundedRows {
@@ -53,15 +56,17 @@ export async function quantizeSlab(la: LinearAlgebra, args: SlabArgs) {
   return transferring(slab, [slab.codes.buffer, slab.scales.buffer, slab.zeros.buffer, slab.dequantized.buffer]);
 }
 
-async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, recipe: { search, refine: sweeps }, hessian, cross }: SlabArgs): Promise<Slab> {
+async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, recipe: { search, refine: sweeps }, hessian, retarget, inputScales }: SlabArgs): Promise<Slab> {
   const began = performance.now();
   // What is aimed at, and what errors are measured against.
-  const target = hessian === undefined || cross === undefined ? weight : await retargeted(la, weight, rows, hessian, cross);
+  const aimed = retarget === undefined ? weight : await retargeted(la, weight, rows, retarget);
+  const target = inputScales === undefined ? aimed : scaledColumns(aimed, inputScales);
   const rounded = await round();
   const difference = target.map((w, i) => w - rounded.dequantized[i]);
   const error = await outputEnergy(la, difference, rows, inFeatures, hessian?.matrix);
   const energy = await outputEnergy(la, target, rows, inFeatures, hessian?.matrix);
-  return { loss: error, ...rounded, error, energy, seconds: (performance.now() - began) / 1000 };
+  const dequantized = inputScales === undefined ? rounded.dequantized : scaledColumns(rounded.dequantized, inputScales.map((s) => 1 / s));
+  return { loss: error, ...rounded, dequantized, error, energy, seconds: (performance.now() - began) / 1000 };
 
   async function round(): Promise<RoundedRows & { readonly loss?: number }> {
     switch (method) {

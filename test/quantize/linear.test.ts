@@ -7,6 +7,7 @@ import type { PreparedHessian } from "#src/quantize/hessian.js";
 import { dividedRows, prepareHessianIn, prepareScaledIn, quantizeLinear } from "#src/quantize/linear.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
 import { ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
+import { crossCorrelation, retargeted } from "#src/quantize/retarget.js";
 import type { Recipe } from "#src/quantize/slab.js";
 import { roundAllToDtype } from "#src/safetensors/floats.js";
 import { plainLinearAlgebra } from "../engine/plain-linear-algebra.js";
@@ -120,10 +121,10 @@ describe("with input scales", () => {
   const louder = gram(activations(tokens, n, random).map((x, i) => (i % n === 7 || i % n === 40 ? 40 * x : x)), tokens, n);
   const scaledHessian = async (order: Order) => {
     const given = louder.slice();
-    const { prepared, scales } = await prepareScaledIn(threads(1), given, tokens, { order, groupSize: 16, damp: 0.01 }, [weight.data], scheme, {});
+    const { prepared, scales, unscaled } = await prepareScaledIn(threads(1), given, tokens, { order, groupSize: 16, damp: 0.01 }, [weight.data], scheme, {});
     expect(given).toHaveLength(0);
     if ("problem" in prepared) throw new Error(prepared.detail);
-    return { hessian: prepared, inputScales: scales! };
+    return { hessian: prepared, inputScales: scales!, unscaled: unscaled! };
   };
 
   it.each(ORDERS)("hands back what a reader makes of inputs over s, in %s order", async (order) => {
@@ -149,6 +150,20 @@ describe("with input scales", () => {
     expect(stats.energy / traceOf(nested(weight.data), h)).toBeCloseTo(1, 3);
     const { stats: without } = await quantizeLinear(threads(2), weight, { name: "q", scheme, method: "gptq", recipe, hessian: plain });
     expect(stats.error).toBeLessThan(0.8 * without.error);
+  });
+
+  it("retargets what is then scaled, by inputs as they are", async () => {
+    const { unscaled, ...scaled } = await scaledHessian("group-aware");
+    expect(unscaled.matrix).toEqual(louder.map((sum) => sum / tokens));
+    const cross = crossCorrelation(louder.map((sum, i) => (0.1 + (i % 3) / 10) * sum), tokens);
+    if ("problem" in cross) throw new Error(cross.detail);
+    const retarget = { cross, hessian: unscaled };
+    const aimed = { ...weight, data: await retargeted(plainLinearAlgebra, weight.data, rows, retarget) };
+    expect(aimed.data.some((w, i) => Math.abs(w - weight.data[i]) > 0.01)).toBe(true);
+    const { linear, dequantized } = await quantizeLinear(threads(1), weight, { name: "q", scheme, method: "gptq", recipe, ...scaled, retarget });
+    const directly = await quantizeLinear(threads(1), aimed, { name: "q", scheme, method: "gptq", recipe, ...scaled });
+    expect(linear).toEqual(directly.linear);
+    expect(dequantized).toEqual(directly.dequantized);
   });
 });
 

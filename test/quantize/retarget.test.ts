@@ -86,7 +86,7 @@ describe("retargeting", () => {
     const product = new Float64Array(rows * n);
     await plainLinearAlgebra.gemm({ m: rows, n, k: n, a: Float64Array.from(w), b: c, c: product });
     const expected = solveRows(h, product, n);
-    const target = await retargeted(plainLinearAlgebra, w, rows, hessian, cross);
+    const target = await retargeted(plainLinearAlgebra, w, rows, { hessian, cross });
     const share = tokens / (tokens + 8 * n);
     expect(relativeError(target.map((value, i) => value - w[i]), expected.map((value) => share * value))).toBeLessThan(3e-5);
   });
@@ -97,7 +97,7 @@ describe("retargeting", () => {
     for (const values of [x, quantized]) values.forEach((value, i) => { values[i] = value * (1 + ((i % 32) * 7) % 32); });
     const [natural, other] = [await gathered(x, quantized, 32, 0.01, "natural", 8), await gathered(x, quantized, 32, 0.01, order, 8)];
     const w = random(4 * 32, 1);
-    const [a, b] = [await retargeted(plainLinearAlgebra, w, 4, natural.hessian, natural.cross), await retargeted(plainLinearAlgebra, w, 4, other.hessian, other.cross)];
+    const [a, b] = [await retargeted(plainLinearAlgebra, w, 4, natural), await retargeted(plainLinearAlgebra, w, 4, other)];
     expect(relativeError(b, a)).toBeLessThan(1e-5);
   });
 
@@ -106,7 +106,7 @@ describe("retargeting", () => {
     const { x, quantized } = inputs(4000, n, 5);
     const { hessian, cross } = await gathered(x, quantized, n, 1e-6);
     const w = random(rows * n, 2);
-    const target = await retargeted(plainLinearAlgebra, w, rows, hessian, cross);
+    const target = await retargeted(plainLinearAlgebra, w, rows, { hessian, cross });
     const best = squaredError(x, w, quantized, target, rows, n);
     expect(best).toBeLessThan(0.5 * squaredError(x, w, quantized, w, rows, n));
     for (let seed = 0; seed < 20; seed++) {
@@ -120,12 +120,12 @@ describe("retargeting", () => {
     const { x, quantized } = inputs(60, n, 9);
     const w = random(2 * n, 4);
     const same = await gathered(quantized, quantized, n, 0.01);
-    expect(await retargeted(plainLinearAlgebra, w, 2, same.hessian, same.cross)).toEqual(w);
+    expect(await retargeted(plainLinearAlgebra, w, 2, same)).toEqual(w);
     // Dead in the quantized model, but not in the original.
     for (let i = 0; i < quantized.length; i++) if ([3, 7].includes(i % n)) quantized[i] = 0;
     const { hessian, cross } = await gathered(x, quantized, n, 0.01);
     expect([...hessian.dead]).toEqual([3, 7]);
-    const target = await retargeted(plainLinearAlgebra, w, 2, hessian, cross);
+    const target = await retargeted(plainLinearAlgebra, w, 2, { hessian, cross });
     const moved = Array.from({ length: 2 * n }, (_, i) => target[i] !== w[i]);
     expect(moved).toEqual(moved.map((_, i) => ![3, 7].includes(i % n)));
   });
