@@ -10,7 +10,7 @@ import { parseJsonObject, quote } from "../safetensors/json.js";
 import type { JsonObject } from "../safetensors/json.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import { joinRanges } from "./ranges.js";
-import type { ByteRange } from "./ranges.js";
+import type { FileRange } from "./ranges.js";
 import type { Source } from "./source.js";
 
 const SINGLE_FILE = "model.safetensors";
@@ -58,6 +58,8 @@ export interface Checkpoint {
   readRows(name: string, rows: ArrayLike<number>): Promise<Float32Array<ArrayBuffer>>;
   /** What tells this state of the weights from another: for every safetensors file, its source's fingerprint and the SHA-256 of its header. */
   fingerprints(): Promise<Record<string, string>>;
+  /** The same checkpoint, read through another source of the same files. */
+  through(source: Source): Checkpoint;
 }
 
 /**
@@ -70,23 +72,35 @@ export async function openCheckpoint(source: Source): Promise<Checkpoint> {
   const config = await readJson(source, files, CONFIG_FILE, MAX_CONFIG_BYTES, (bytes, where) => parseJsonObject(bytes, where, MAX_CONFIG_DEPTH));
   const headers = await readHeaders(source, files);
   const tensors = new Map<string, StoredTensor>();
-  for (const [file, header] of headers) for (const [name, entry] of header.tensors) tensors.set(name, { ...entry, file });
+  for (const [file, { header }] of headers) for (const [name, entry] of header.tensors) tensors.set(name, { ...entry, file });
   const own = new Set([...headers.keys(), CONFIG_FILE, INDEX_FILE]);
   return new StoredCheckpoint(source, config, tensors, headers, new Map([...files].filter(([file]) => !own.has(file))));
 }
 
 /** Reads and checks the header of one safetensors file of `size` bytes. Throws `InputError`. */
 export async function readHeader(source: Source, file: string, size: number): Promise<Header> {
+  return (await readHashedHeader(source, file, size)).header;
+}
+
+/** A header, and the SHA-256 of its bytes in hex. */
+interface HashedHeader {
+  readonly header: Header;
+  readonly sha256: string;
+}
+
+async function readHashedHeader(source: Source, file: string, size: number): Promise<HashedHeader> {
   const where = `${source.label}/${file}`;
   let bytes = await source.read(file, 0, Math.min(size, FIRST_READ_BYTES));
   const end = headerEnd(bytes, size, where);
   if (end > bytes.length) bytes = await source.read(file, 0, end);
-  return parseHeader(bytes, size, where);
+  const header = parseHeader(bytes, size, where);
+  const hash = await crypto.subtle.digest("SHA-256", bytes.subarray(0, header.end));
+  return { header, sha256: Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("") };
 }
 
-async function readHeaders(source: Source, files: ReadonlyMap<string, number>): Promise<Map<string, Header>> {
+async function readHeaders(source: Source, files: ReadonlyMap<string, number>): Promise<Map<string, HashedHeader>> {
   const single = files.get(SINGLE_FILE);
-  if (single !== undefined) return new Map([[SINGLE_FILE, await readHeader(source, SINGLE_FILE, single)]]);
+  if (single !== undefined) return new Map([[SINGLE_FILE, await readHashedHeader(source, SINGLE_FILE, single)]]);
   if (!files.has(INDEX_FILE)) throw new InputError(noWeights(source, files));
 
   const index = await readJson(source, files, INDEX_FILE, MAX_INDEX_BYTES, parseIndex);
@@ -94,13 +108,13 @@ async function readHeaders(source: Source, files: ReadonlyMap<string, number>): 
   const shards = [...new Set(index.values())].sort();
   const limit = pLimit(READS_AT_ONCE);
   const headers = new Map(
-    await limit.map(shards, async (file): Promise<[string, Header]> => {
+    await limit.map(shards, async (file): Promise<[string, HashedHeader]> => {
       const size = files.get(file);
       if (size === undefined) throw new InputError(`${where}: names ${file}, which is missing`);
-      return [file, await readHeader(source, file, size)];
+      return [file, await readHashedHeader(source, file, size)];
     }),
   );
-  checkIndex(index, new Map([...headers].map(([file, header]) => [file, header.tensors.keys()])), where);
+  checkIndex(index, new Map([...headers].map(([file, { header }]) => [file, header.tensors.keys()])), where);
   return headers;
 }
 
@@ -132,7 +146,7 @@ class StoredCheckpoint implements Checkpoint {
     readonly source: Source,
     readonly config: Readonly<JsonObject>,
     readonly tensors: ReadonlyMap<string, StoredTensor>,
-    private readonly headers: ReadonlyMap<string, Header>,
+    private readonly headers: ReadonlyMap<string, HashedHeader>,
     readonly files: ReadonlyMap<string, number>,
   ) {}
 
@@ -186,12 +200,12 @@ class StoredCheckpoint implements Checkpoint {
 
   async fingerprints(): Promise<Record<string, string>> {
     const prints: [string, string][] = [];
-    for (const [file, { end }] of this.headers) {
-      const hash = await crypto.subtle.digest("SHA-256", await this.source.read(file, 0, end));
-      const hex = Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
-      prints.push([file, `${await this.source.fingerprint(file)}, header ${hex}`]);
-    }
+    for (const [file, { sha256 }] of this.headers) prints.push([file, `${await this.source.fingerprint(file)}, header ${sha256}`]);
     return Object.fromEntries(prints);
+  }
+
+  through(source: Source): Checkpoint {
+    return new StoredCheckpoint(source, this.config, this.tensors, this.headers, this.files);
   }
 
   private find(name: string): StoredTensor {
@@ -210,7 +224,7 @@ class StoredCheckpoint implements Checkpoint {
   }
 
   /** Reads ranges of any files, joined where they are close, and hands each its own copy of its bytes. */
-  private async readRanges<R extends ByteRange & { readonly file: string }>(
+  private async readRanges<R extends FileRange>(
     ranges: readonly R[],
     take: (range: R, bytes: Uint8Array<ArrayBuffer>) => void,
   ): Promise<void> {

@@ -4,6 +4,11 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** A range of one of a source's files. */
+export interface FileRange extends ByteRange {
+  readonly file: string;
+}
+
 /** Some ranges that one read from `start` to `end` covers. */
 export interface JoinedRange<R extends ByteRange> extends ByteRange {
   readonly parts: readonly R[];
@@ -29,4 +34,28 @@ export function joinRanges<R extends ByteRange>(ranges: readonly R[]): JoinedRan
     }
   }
   return joined;
+}
+
+/**
+ * Cuts ranges of any files into chunks of at most `maxBytes`, in order of the files' first mention and of their bytes. What adjoins or
+ * overlaps is joined, gaps are left out: a byte lies in one chunk if a range has it, and otherwise in none.
+ */
+export function chunksOf(ranges: readonly FileRange[], maxBytes: number): FileRange[] {
+  const chunks: FileRange[] = [];
+  for (const file of new Set(ranges.map((range) => range.file))) {
+    let done = 0;
+    for (const range of ranges.filter((own) => own.file === file).sort((a, b) => a.start - b.start)) {
+      for (let at = Math.max(done, range.start); at < range.end; at = done) {
+        const last = chunks.at(-1);
+        if (last?.file === file && last.end === at && last.end - last.start < maxBytes) {
+          done = Math.min(range.end, last.start + maxBytes);
+          chunks[chunks.length - 1] = { ...last, end: done };
+        } else {
+          done = Math.min(range.end, at + maxBytes);
+          chunks.push({ file, start: at, end: done });
+        }
+      }
+    }
+  }
+  return chunks;
 }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { joinRanges } from "#src/source/ranges.js";
+import { chunksOf, joinRanges } from "#src/source/ranges.js";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -34,4 +34,24 @@ test("every range is part of one read that covers it, and reads do not overlap w
       for (let i = 1; i < joined.length; i++) expect(joined[i].start).toBeGreaterThan(joined[i - 1].end + 64 * KIB);
     }),
   );
+});
+
+test("chunks hold every byte of the ranges once, and no other, and none is larger than asked for", () => {
+  const range = fc.record({ file: fc.constantFrom("a", "b"), start: fc.nat(300), length: fc.nat(60) }).map(({ file, start, length }) => ({ file, start, end: start + length }));
+  fc.assert(
+    fc.property(fc.array(range), fc.integer({ min: 1, max: 50 }), (ranges, maxBytes) => {
+      const bytesOf = (all: readonly { file: string; start: number; end: number }[]): string[] =>
+        all.flatMap(({ file, start, end }) => Array.from({ length: end - start }, (_, i) => `${file} ${start + i}`)).sort();
+      const chunks = chunksOf(ranges, maxBytes);
+      expect(bytesOf(chunks)).toEqual([...new Set(bytesOf(ranges))].sort());
+      for (const { start, end } of chunks) expect(end - start).toBeLessThanOrEqual(maxBytes);
+    }),
+  );
+});
+
+test("chunks are as few as can be", () => {
+  const ranges = [{ file: "a", start: 20, end: 25 }, { file: "a", start: 0, end: 12 }, { file: "b", start: 3, end: 4 }, { file: "a", start: 12, end: 20 }, { file: "a", start: 26, end: 27 }];
+  expect(chunksOf(ranges, 10)).toEqual([
+    { file: "a", start: 0, end: 10 }, { file: "a", start: 10, end: 20 }, { file: "a", start: 20, end: 25 }, { file: "a", start: 26, end: 27 }, { file: "b", start: 3, end: 4 },
+  ]);
 });
