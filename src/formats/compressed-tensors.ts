@@ -4,7 +4,7 @@ import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import { fromFloat32, toFloat32 } from "../safetensors/floats.js";
 import type { Tensor, TensorSpec } from "../safetensors/tensor.js";
 import { alongCols, alongRows, packBits, unpackBits, wordsFor } from "./bits.js";
-import type { Format, FormatRun, LinearPlan, PackedFormat } from "./format.js";
+import type { Format, FormatRun, LinearPlan, Note, PackedFormat } from "./format.js";
 import { patternRegex, patternsOf } from "./module-patterns.js";
 import { severalBits } from "./several-bits.js";
 import { bytesOf, expectFinite, expectTensor, wordsOf } from "./packed-tensors.js";
@@ -30,19 +30,24 @@ export const compressedTensors: Format = {
     if (inFeatures % groupSize !== 0) return `its ${inFeatures} input channels are not a multiple of the group size ${groupSize}`;
     return undefined;
   },
+  programs: ["transformers", "vLLM", "llama.cpp"],
   notes({ outFeatures, inFeatures }, { groupSize, symmetric }) {
-    const found: string[] = [];
-    if (!symmetric) found.push("transformers 5 with compressed-tensors 0.20 loads asymmetric weights only with CompressedTensorsConfig(dequantize=True)");
-    if (![32, 64, 128, inFeatures].includes(groupSize)) found.push("vLLM takes compressed-tensors in groups of 32, 64, 128 or all input channels only");
-    if (inFeatures % 128 !== 0) found.push(`vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
-    if (outFeatures % 64 !== 0) found.push(`vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
+    const found: Note[] = [];
+    const note = (program: Note["program"], loads: Note["loads"], text: string): void => void found.push({ program, loads, text });
+    if (!symmetric) note("transformers", "so", "transformers 5 with compressed-tensors 0.20 loads asymmetric weights only with CompressedTensorsConfig(dequantize=True)");
+    if (![32, 64, 128, inFeatures].includes(groupSize)) note("vLLM", "no", "vLLM takes compressed-tensors in groups of 32, 64, 128 or all input channels only");
+    if (groupSize === inFeatures) note("llama.cpp", "no", "llama.cpp's converter takes compressed-tensors in groups only, not with one scale a row");
+    if (inFeatures % 128 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
+    if (outFeatures % 64 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
     return found;
   },
   runNotes(schemes) {
     if (!severalBits(schemes)) return [];
-    const found = ["llama.cpp's converter takes compressed-tensors with one setting for all linears only"];
+    const found: Note[] = [{ program: "llama.cpp", loads: "no", text: "llama.cpp's converter takes compressed-tensors with one setting for all linears only" }];
     // Seen with 5.24: CompressedTensorsConfig(dequantize=True) unpacks every linear as the first config group says.
-    if (schemes.some(({ symmetric }) => !symmetric)) found.push("transformers 5 reads asymmetric linears of several bits wrong, without a word; take symmetric ones for it");
+    if (schemes.some(({ symmetric }) => !symmetric)) {
+      found.push({ program: "transformers", loads: "no", text: "transformers 5 reads asymmetric linears of several bits wrong, without a word; take symmetric ones for it" });
+    }
     return found;
   },
   layout(name, { outFeatures, inFeatures }, { bits, groupSize, symmetric, scaleDtype }) {

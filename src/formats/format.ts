@@ -33,6 +33,18 @@ export interface FormatRun {
   readonly quantizer: string;
 }
 
+/** A program that reads a format. */
+export type Program = "transformers" | "GPTQModel" | "vLLM" | "llama.cpp";
+
+/** What one program will not take of a checkpoint, though the format can hold it. */
+export interface Note {
+  readonly program: Program;
+  /** `no`: it refuses it, or reads it wrong. `perhaps`: some of its kernels refuse it. `so`: it loads it in the way that the text says. */
+  readonly loads: "no" | "perhaps" | "so";
+  /** A sentence that names the program. */
+  readonly text: string;
+}
+
 /** One checkpoint format: from quantized linears to named tensors and config, and back. It knows no method and no model. */
 export interface Format {
   readonly name: string;
@@ -42,10 +54,12 @@ export interface Format {
   refusesRun(run: { readonly bits: number; readonly symmetric: boolean; readonly order: Order }): string | undefined;
   /** Why this format, or its readers, cannot hold a linear of this shape; undefined if they can. */
   refusesLinear(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string | undefined;
-  /** What single readers will not take of it, though the format can hold it; none if all take it. For warnings, one a text. */
-  notes(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string[];
+  /** The programs that read it, each where no note says otherwise. */
+  readonly programs: readonly Program[];
+  /** What single programs will not take of it, though the format can hold it; none if all take it. For warnings, one a text. */
+  notes(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): Note[];
   /** The same of the schemes of a run's quantized linears, taken together. */
-  runNotes(schemes: readonly QuantScheme[]): string[];
+  runNotes(schemes: readonly QuantScheme[]): Note[];
   /** The tensors that a quantized linear becomes, before any of it is computed. */
   layout(name: string, linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme, order: Order): TensorSpec[];
   /** The same tensors with their bytes, in the same order. */

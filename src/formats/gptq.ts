@@ -4,7 +4,7 @@ import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import { fromFloat32, toFloat32 } from "../safetensors/floats.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import { alongColsTransposed, alongRowsTransposed, packBits, unpackBits, wordsFor } from "./bits.js";
-import type { Format, FormatRun, LinearPlan, PackedFormat } from "./format.js";
+import type { Format, FormatRun, LinearPlan, Note, PackedFormat } from "./format.js";
 import { patternRegex, patternsOf, withFused } from "./module-patterns.js";
 import { severalBits } from "./several-bits.js";
 import { bytesOf, expectFinite, expectTensor, transposed, wordsOf } from "./packed-tensors.js";
@@ -28,8 +28,9 @@ export const gptq: Format = {
   scaleDtype: () => "F16",
   refusesRun: ({ bits }) => ((BITS as readonly number[]).includes(bits) ? undefined : `gptq holds ${BITS.join(", ")} bits, not ${bits}`),
   refusesLinear,
+  programs: ["transformers", "GPTQModel", "vLLM", "llama.cpp"],
   notes,
-  runNotes: (schemes) => (severalBits(schemes) ? [MIXED] : []),
+  runNotes: (schemes) => (severalBits(schemes) ? MIXED : []),
   layout(name, { outFeatures, inFeatures }, { bits, groupSize }) {
     const groups = inFeatures / groupSize;
     return [
@@ -60,8 +61,13 @@ export const gptq: Format = {
   detect,
 };
 
-const MIXED =
-  "GPTQModel, vLLM and SGLang read several bits in one checkpoint from `dynamic`; transformers does not: for it, take the format compressed-tensors";
+const MIXED: Note[] = [
+  {
+    program: "transformers", loads: "no",
+    text: "GPTQModel, vLLM and SGLang read several bits in one checkpoint from `dynamic`; transformers does not: for it, take the format compressed-tensors",
+  },
+  { program: "llama.cpp", loads: "no", text: "llama.cpp's converter takes gptq with one number of bits for all linears only" },
+];
 
 function refusesLinear({ outFeatures, inFeatures }: Shape, { groupSize }: QuantScheme): string | undefined {
   if (inFeatures % groupSize !== 0) return `its ${inFeatures} input channels are not a multiple of the group size ${groupSize}`;
@@ -73,15 +79,17 @@ function refusesLinear({ outFeatures, inFeatures }: Shape, { groupSize }: QuantS
   return undefined;
 }
 
-function notes({ outFeatures, inFeatures }: Shape, { bits, groupSize, symmetric }: QuantScheme): string[] {
-  const found: string[] = [];
-  if ((bits !== 4 && bits !== 8) || !symmetric) found.push("vLLM takes gptq in 4 and 8 bits and symmetric only");
-  if (![32, 64, 128, inFeatures].includes(groupSize)) found.push("vLLM takes gptq in groups of 32, 64, 128 or all input channels only");
+function notes({ outFeatures, inFeatures }: Shape, { bits, groupSize, symmetric }: QuantScheme): Note[] {
+  const found: Note[] = [];
+  const note = (program: Note["program"], loads: Note["loads"], text: string): void => void found.push({ program, loads, text });
+  if ((bits !== 4 && bits !== 8) || !symmetric) note("vLLM", "no", "vLLM takes gptq in 4 and 8 bits and symmetric only");
+  if (![32, 64, 128, inFeatures].includes(groupSize)) note("vLLM", "no", "vLLM takes gptq in groups of 32, 64, 128 or all input channels only");
+  if (bits === 3) note("llama.cpp", "no", "llama.cpp's converter takes gptq in 2, 4 and 8 bits only");
   if (bits === 4 && !ATEN_GROUP_SIZES.includes(groupSize)) {
-    found.push(`the kernel that GPTQModel chooses on a CPU takes groups of ${ATEN_GROUP_SIZES.join(", ")}, not of ${groupSize}; its other kernels do (backend "gptq_torch")`);
+    note("GPTQModel", "so", `the kernel that GPTQModel chooses on a CPU takes groups of ${ATEN_GROUP_SIZES.join(", ")}, not of ${groupSize}; its other kernels do (backend "gptq_torch")`);
   }
-  if (inFeatures % 128 !== 0) found.push(`vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
-  if (outFeatures % 64 !== 0) found.push(`vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
+  if (inFeatures % 128 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
+  if (outFeatures % 64 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
   return found;
 }
 

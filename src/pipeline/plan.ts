@@ -184,8 +184,8 @@ function notices(chosen: Trial, first: Trial, format: Format, followers: Readonl
   const following = chosen.linears.filter(({ name }) => followers.has(name));
   if (following.length > 0) told.push(`treated like those that share their input, with which readers fuse them: ${kinds(following)}`);
   const quantized = chosen.linears.filter(({ scheme }) => scheme !== undefined);
-  told.push(...format.runNotes(quantized.map(({ scheme }) => scheme!)));
-  for (const [note, linears] of groupedBy(quantized, (linear) => format.notes(linear, linear.scheme!))) {
+  told.push(...format.runNotes(quantized.map(({ scheme }) => scheme!)).map(({ text }) => text));
+  for (const [note, linears] of groupedBy(quantized, (linear) => format.notes(linear, linear.scheme!).map(({ text }) => text))) {
     // What holds for all of them needs no list of names.
     told.push(linears.length === quantized.length ? note : `${kinds(linears)}: ${note}`);
   }

@@ -136,16 +136,17 @@ describe("gptq refuses", () => {
   });
 
   it("nothing for vLLM's sake, but says so", () => {
-    expect(gptq.notes({ inFeatures: 576, outFeatures: 192 }, { ...scheme, groupSize: 64 })).toEqual([
+    expect(gptq.notes({ inFeatures: 576, outFeatures: 192 }, { ...scheme, groupSize: 64 }).map(({ text }) => text)).toEqual([
       "vLLM's Marlin kernel takes input channels in multiples of 128, and it has 576",
     ]);
-    expect(gptq.notes({ inFeatures: 4096, outFeatures: 96 }, { ...scheme, bits: 3, groupSize: 256 })).toEqual([
+    expect(gptq.notes({ inFeatures: 4096, outFeatures: 96 }, { ...scheme, bits: 3, groupSize: 256 }).map(({ text }) => text)).toEqual([
       "vLLM takes gptq in 4 and 8 bits and symmetric only",
       "vLLM takes gptq in groups of 32, 64, 128 or all input channels only",
+      "llama.cpp's converter takes gptq in 2, 4 and 8 bits only",
       "vLLM's Marlin kernel takes output channels in multiples of 64, and it has 96",
     ]);
     expect(gptq.notes({ inFeatures: 4096, outFeatures: 4096 }, { ...scheme, groupSize: 128 })).toEqual([]);
-    expect(gptq.notes({ inFeatures: 4096, outFeatures: 4096 }, { ...scheme, groupSize: 4096 })).toEqual([
+    expect(gptq.notes({ inFeatures: 4096, outFeatures: 4096 }, { ...scheme, groupSize: 4096 }).map(({ text }) => text)).toEqual([
       'the kernel that GPTQModel chooses on a CPU takes groups of 32, 64, 128, 256, not of 4096; its other kernels do (backend "gptq_torch")',
     ]);
   });
