@@ -5,7 +5,8 @@ import type { LinearReport, Report } from "../report/report.js";
 export type QuantizeEvent =
   | {
       readonly type: "plan";
-      readonly source: string; readonly output: string; readonly method: string; readonly format: string; readonly bits: number; readonly groupSize: number; readonly mix: BitsMix;
+      /** `commit`: of a source on a Hub, the one that is read. */
+      readonly source: string; readonly commit?: string; readonly output: string; readonly method: string; readonly format: string; readonly bits: number; readonly groupSize: number; readonly mix: BitsMix;
       readonly layers: number; readonly linears: number; readonly quantized: number;
       readonly sourceBytes: number; readonly bytes: number; readonly shards: number; readonly notices: readonly string[];
     }
@@ -26,7 +27,7 @@ export type QuantizeEvent =
       readonly secondsLeft?: number;
     }
   | { readonly type: "linear"; readonly layer: number; readonly report: LinearReport }
-  | { readonly type: "layer"; readonly layer: number; readonly layers: number; readonly seconds: number }
+  | { readonly type: "layer"; readonly layer: number; readonly layers: number; readonly seconds: number; /** Of a source on a Hub, since the run began. */ readonly bytesRead?: number }
   | { readonly type: "shard"; readonly file: string; readonly size: number; readonly sha256: string }
   | { readonly type: "warning"; readonly message: string }
   | { readonly type: "done"; readonly report: Report; /** The folder held this run's result already. */ readonly already: boolean };

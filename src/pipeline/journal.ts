@@ -4,7 +4,8 @@ import type { LinearReport } from "../report/report.js";
 
 /**
  * What a run is: two runs of equal identity give equal bytes. Values are compared one by one, so that a refusal can say which
- * differ. Where the source lies, and how much memory may be used, is no part of it.
+ * differ. Where a source's folder lies, and how much memory may be used, is no part of it; a Hub's
+ * repo and commit are.
  */
 export type RunIdentity = Readonly<Record<string, string | number | boolean>>;
 

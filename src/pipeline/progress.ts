@@ -12,6 +12,7 @@ export class Progress {
     private readonly layers: number,
     private readonly watch: Stopwatch,
     private readonly emit: (event: QuantizeEvent) => void,
+    private readonly bytesRead?: () => number,
   ) {}
 
   /** The layers from `first` on are still to be done. */
@@ -34,7 +35,7 @@ export class Progress {
 
   layerDone(layer: number): void {
     const now = this.watch.elapsed();
-    this.emit({ type: "layer", layer, layers: this.layers, seconds: now - this.layerBeganAt });
+    this.emit({ type: "layer", layer, layers: this.layers, seconds: now - this.layerBeganAt, ...(this.bytesRead && { bytesRead: this.bytesRead() }) });
     this.layerBeganAt = this.stageBeganAt = now;
   }
 }

@@ -18,10 +18,12 @@ import type { QuantizeEvent } from "./events.js";
 import type { JournalEntry, RunIdentity } from "./journal.js";
 import { quantizeAndWrite, quantizeLayer, type LayerRun, type LinearRun } from "./layer.js";
 import type { ResolvedSettings } from "./options.js";
+import { COPY_BYTES, Outside } from "./outside.js";
 import { formatRun } from "./plan.js";
 import type { Wish } from "./module-rules.js";
 import { withBits, type PreparedRun } from "./prepare-run.js";
 import { Progress } from "./progress.js";
+import { rangesOf, readingOf, type Reading } from "./reading.js";
 import { ShardWriter } from "./shard-writer.js";
 import type { ScratchFile, Sink } from "./sink.js";
 import { MemoryBudget, Spool } from "./spool.js";
@@ -30,9 +32,6 @@ import { Stopwatch } from "./stopwatch.js";
 import { surveyed } from "./run-survey.js";
 import { surveyModel } from "./survey.js";
 import { withEngine } from "./with-engine.js";
-
-/** Large tensors that stay as they are pass through memory in pieces. */
-const COPY_BYTES = 32 << 20;
 
 /** A run, with all that touches the outside handed in: nothing here knows of disks, networks or threads. */
 export interface QuantizeJob {
@@ -62,7 +61,7 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
   const watch = new Stopwatch();
   const { checkpoint, decoder, settings } = prepared;
   const tellPlan = ({ plan, shards, sourceBytes, bytes }: PreparedRun): void => { emit({
-    type: "plan", source: source.label, output: sink.label, method: settings.method, format: settings.format, bits: settings.bits, groupSize: plan.groupSize, mix: plan.mix,
+    type: "plan", source: source.label, ...(source.hub && { commit: source.hub.commit }), output: sink.label, method: settings.method, format: settings.format, bits: settings.bits, groupSize: plan.groupSize, mix: plan.mix,
     layers: decoder?.layers ?? plan.layers.length, linears: plan.linears.length, quantized: plan.linears.filter(({ scheme }) => scheme !== undefined).length,
     sourceBytes, bytes, shards: shards.length, notices: plan.notices,
   }); };
@@ -154,6 +153,8 @@ class Run {
   private readonly shards: ShardReport[] = [];
   private readonly linears: LinearReport[] = [];
   private readonly plans: ReadonlyMap<string, LinearPlan>;
+  private readonly reading: Reading;
+  private readonly outside: Outside;
   private readonly budget: MemoryBudget;
   private readonly batches: readonly Batch[];
   private readonly progress: Progress;
@@ -173,21 +174,23 @@ class Run {
   ) {
     this.writer = new ShardWriter(job.sink, prepared.shards);
     this.plans = new Map(prepared.plan.linears.map((linear) => [linear.name, linear]));
-    this.budget = new MemoryBudget(prepared.settings.memory);
+    const { checkpoint, plan, decoder, settings: { memory } } = prepared;
     this.batches = batchesOf(calibration?.set.sequences ?? []);
+    this.outside = new Outside(checkpoint, plan.outside, decoder, this.batches.flatMap((batch) => batch.flatMap((sequence) => [...sequence])));
+    this.reading = readingOf(checkpoint, [...this.outside.pieces.map((piece) => [piece]), ...plan.layers.map((names) => rangesOf(checkpoint, names))], memory);
+    this.budget = new MemoryBudget(memory - this.reading.memory);
     this.streams = Array.from({ length: streamsOf(prepared.settings) }, (_, stream) => stream);
-    this.progress = new Progress(prepared.plan.layers.length, watch, emit);
+    this.progress = new Progress(prepared.plan.layers.length, watch, emit, job.source.hub?.bytesRead);
   }
 
   async finish(entries: readonly JournalEntry[]): Promise<Report> {
-    const { plan } = this.prepared;
     const { next, hidden } = await this.takeUp(entries);
     const resumed = Math.max(0, next);
     if (entries.length > 0) this.emit({ type: "resume", layer: resumed });
     this.progress.begin(resumed);
     try {
       if (next < 0) {
-        for (const name of plan.outside) await this.copy(name);
+        await this.outside.copy(this.reading, this.writer, this.watch, this.job.signal);
         await this.commit({ layer: -1, linears: [] });
       }
       if (this.calibration === undefined) await this.round(resumed);
@@ -197,6 +200,8 @@ class Run {
       // What was finished before the trouble still goes into the journal.
       await this.pending.catch(() => undefined);
       throw error;
+    } finally {
+      this.reading.close();
     }
     return this.seal(resumed);
   }
@@ -239,6 +244,7 @@ class Run {
   private async round(from: number): Promise<void> {
     const { plan } = this.prepared;
     for (let layer = from; layer < plan.layers.length; layer += 1) {
+      this.reading.enter(this.outside.pieces.length + layer);
       const reports: LinearReport[] = [];
       const run = this.linearRun(layer, reports);
       for (const name of plan.layers[layer]) {
@@ -256,6 +262,7 @@ class Run {
     const { plan, decoder } = this.prepared;
     let hidden = resumed ?? (from === 0 ? await this.embedAll() : undefined);
     for (let layer = from; layer < plan.layers.length; layer += 1) {
+      this.reading.enter(this.outside.pieces.length + layer);
       // Behind the decoder's layers there is only lm_head.
       const stages = layer < decoder!.layers ? decoder!.stages(layer, this.calibration!.sequenceLength) : [lmHeadStage(decoder!)];
       const last = layer === plan.layers.length - 1;
@@ -280,7 +287,7 @@ class Run {
 
   private linearRun(layer: number, reports: LinearReport[]): LinearRun {
     return {
-      engine: this.engine, checkpoint: this.prepared.checkpoint, format: formatByName(this.prepared.settings.format), settings: this.prepared.settings,
+      engine: this.engine, checkpoint: this.reading.checkpoint, format: formatByName(this.prepared.settings.format), settings: this.prepared.settings,
       writer: this.writer, watch: this.watch, signal: this.job.signal,
       onLinear: (report) => {
         reports.push(report);
@@ -307,11 +314,12 @@ class Run {
   }
 
   private async embedAll(): Promise<readonly Spool[]> {
-    const { checkpoint, decoder } = this.prepared;
+    const { decoder } = this.prepared;
+    const embedding = await this.watch.time("read", () => this.outside.embedding());
     const spools = this.streams.map((stream) =>
       new Spool(this.budget, this.stride(decoder!.hiddenSize), () => this.job.sink.scratch(`spill-embedding-${String(stream)}.bin`)));
     for (const [i, batch] of this.batches.entries()) {
-      const h = await this.watch.time("read", () => embedBatch((name, rows) => checkpoint.readRows(name, rows), decoder!, batch));
+      const h = await embedBatch(embedding, decoder!, batch);
       for (const spool of spools) await spool.put(i, { h: { ...h, data: h.data.slice() } });
     }
     return spools;
@@ -346,7 +354,7 @@ class Run {
 
   /** Copies a tensor that stays as it is, in pieces. */
   private async copy(name: string): Promise<void> {
-    const { checkpoint } = this.prepared;
+    const { checkpoint } = this.reading;
     const { file, start, end } = checkpoint.tensors.get(name)!;
     let at = start;
     do {
@@ -407,20 +415,20 @@ class Run {
 
   /** Writes everything that makes the output loadable, config.json last. */
   private async seal(resumed: number): Promise<Report> {
-    const { sink } = this.job;
+    const { sink, source } = this.job;
     const { checkpoint, plan, settings, decoder, shards, sourceBytes, bytes } = this.prepared;
     const encode = (value: unknown): Uint8Array => new TextEncoder().encode(typeof value === "string" ? value : `${JSON.stringify(value, null, 2)}\n`);
     const { quantizationConfig, files } = formatByName(settings.format).config(formatRun(plan, settings, decoder, `shardsmith:${VERSION}`));
     const set = this.calibration?.set;
+    for (const name of carriedFiles(checkpoint.files.keys())) await sink.writeFile(name, await checkpoint.readFile(name));
     this.shards.sort((a, b) => (a.file < b.file ? -1 : 1));
     const report: Report = {
-      shardsmith: VERSION, source: this.job.source.label, engine: this.engine.description, run: this.identity,
+      shardsmith: VERSION, source: source.label, ...(source.hub && { hub: { repo: source.hub.repo, commit: source.hub.commit, bytesRead: source.hub.bytesRead() } }), engine: this.engine.description, run: this.identity,
       ...(set && { calibration: { origin: set.origin, documents: set.documents, sequences: set.sequences.length, tokens: set.tokens } }),
       linears: this.linears, notices: plan.notices, warnings: this.warnings.all,
       sourceBytes, bytes, bitsPerWeight: plan.bitsPerWeight,
       shards: this.shards, seconds: this.watch.elapsed(), parts: this.watch.parts, resumedAtLayer: resumed,
     };
-    for (const name of carriedFiles(checkpoint.files.keys())) await sink.writeFile(name, await checkpoint.source.read(name, 0, checkpoint.files.get(name)!));
     for (const [name, value] of Object.entries(files)) await sink.writeFile(name, encode(value));
     if (shards.length > 1) await sink.writeFile(INDEX_FILE, encode(indexJson(shards)));
     await sink.writeFile("config.json", encode({ ...checkpoint.config, quantization_config: quantizationConfig }));

@@ -6,15 +6,23 @@ import { checkSameRun, parseJournal, type JournalEntry, type RunIdentity } from 
 import type { PreparedRun } from "./prepare-run.js";
 import type { Sink } from "./sink.js";
 
+/** The commit that a run of this identity reads of a repo on a Hub; undefined where it reads something else. */
+export function commitOf({ source }: RunIdentity, repo: string): string | undefined {
+  const prefix = `${repo}@`;
+  return typeof source === "string" && source.startsWith(prefix) ? source.slice(prefix.length) : undefined;
+}
+
 /** The report's name in the output folder. A folder that has it holds a finished checkpoint. */
 export const REPORT_FILE = "shardsmith.json";
 
 /** See `RunIdentity`. */
 export async function identityOf({ checkpoint, settings, plan }: PreparedRun, engine: string, calibration: CalibrationSet | undefined): Promise<RunIdentity> {
   const { method, bits, format, symmetric, order, search, refine, awq, retarget, damp, seed, maxShardSize } = settings;
+  const { hub } = checkpoint.source;
   const prints = await checkpoint.fingerprints();
   return {
     shardsmith: VERSION,
+    ...(hub && { source: `${hub.repo}@${hub.commit}` }),
     method, bits,
     ...(settings.keep.length > 0 && { keep: settings.keep.join(" ") }),
     ...(settings.bitsFor.length > 0 && { "bits for": settings.bitsFor.map(({ pattern, bits: own }) => `${pattern}=${String(own)}`).join(" ") }),

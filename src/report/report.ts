@@ -30,6 +30,8 @@ export type PartSeconds = Record<"read" | "forward" | "hessian" | "factor" | "sw
 export interface Report {
   readonly shardsmith: string;
   readonly source: string;
+  /** Of a source on a Hub; the bytes are those of the last, uninterrupted part of the run. */
+  readonly hub?: { readonly repo: string; readonly commit: string; readonly bytesRead: number };
   readonly engine: string;
   readonly run: Readonly<Record<string, string | number | boolean>>;
   readonly calibration?: { readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number };

@@ -45,6 +45,8 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   /** The other files at the top level, with their sizes: tokenizer, generation_config.json, chat template, licence. */
   readonly files: ReadonlyMap<string, number>;
+  /** One of `files`, whole. It is read once, and kept. */
+  readFile(name: string): Promise<Uint8Array<ArrayBuffer>>;
   /** One tensor with its bytes. Here and below, a name that the checkpoint does not have is an `InputError`. */
   read(name: string): Promise<Tensor>;
   /** Several, by name, in the order asked for; neighbours in a file are read together. Each has memory of its own. */
@@ -148,7 +150,16 @@ class StoredCheckpoint implements Checkpoint {
     readonly tensors: ReadonlyMap<string, StoredTensor>,
     private readonly headers: ReadonlyMap<string, HashedHeader>,
     readonly files: ReadonlyMap<string, number>,
+    private readonly kept = new Map<string, Promise<Uint8Array<ArrayBuffer>>>(),
   ) {}
+
+  readFile(name: string): Promise<Uint8Array<ArrayBuffer>> {
+    const size = this.files.get(name);
+    if (size === undefined) throw new InputError(`${this.source.label}: has no ${name}`);
+    const bytes = this.kept.get(name) ?? this.source.read(name, 0, size);
+    this.kept.set(name, bytes);
+    return bytes;
+  }
 
   async read(name: string): Promise<Tensor> {
     return (await this.readMany([name])).get(name)!;
@@ -205,7 +216,7 @@ class StoredCheckpoint implements Checkpoint {
   }
 
   through(source: Source): Checkpoint {
-    return new StoredCheckpoint(source, this.config, this.tensors, this.headers, this.files);
+    return new StoredCheckpoint(source, this.config, this.tensors, this.headers, this.files, this.kept);
   }
 
   private find(name: string): StoredTensor {

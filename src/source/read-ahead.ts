@@ -20,6 +20,7 @@ interface Chunk extends FileRange {
  */
 export class ReadAhead implements Source {
   readonly label: string;
+  readonly hub: Source["hub"];
   /** In the order in which they are fetched. */
   private readonly chunks: readonly Chunk[];
   /** By file, in order of their bytes. */
@@ -41,6 +42,7 @@ export class ReadAhead implements Source {
     private readonly memory: number,
   ) {
     this.label = source.label;
+    this.hub = source.hub;
     this.chunks = steps.flatMap((ranges, step) => chunksOf(ranges, CHUNK_BYTES).map((range) => ({ ...range, step })));
     for (const file of new Set(this.chunks.map((chunk) => chunk.file))) {
       this.byFile.set(file, this.chunks.filter((chunk) => chunk.file === file).sort((a, b) => a.start - b.start));
