@@ -8,8 +8,8 @@ export interface Reading {
   /** Bytes of memory that are set aside for what comes after the current step. */
   readonly memory: number;
   /** Says which step begins. */
-  enter(step: number): void;
-  close(): void;
+  readonly enter: (step: number) => void;
+  readonly close: () => void;
 }
 
 /** At least this much is read ahead of small steps, so that a connection is kept busy. */

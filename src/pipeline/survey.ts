@@ -11,6 +11,7 @@ import type { Checkpoint } from "../source/checkpoint.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
 import { divergencesFrom } from "./divergences.js";
 import type { ScratchFile } from "./sink.js";
+import { rangesOf, readingOf } from "./reading.js";
 import { MemoryBudget, Spool, type BatchState } from "./spool.js";
 
 /** Loudness over the median from which a channel is an outlier. */
@@ -94,6 +95,18 @@ type Seen = Omit<SurveyedGroup, "divergence">;
  * the next is read, so every weight is read once, and memory is one layer's.
  */
 export async function surveyModel(run: SurveyRun): Promise<Survey> {
+  const { checkpoint, decoder, memory } = run;
+  const layers = Array.from({ length: decoder.layers }, (_, layer) => decoder.tensorsOf(layer).filter((name) => checkpoint.tensors.has(name)));
+  const reading = readingOf(checkpoint, layers.map((names) => rangesOf(checkpoint, names)), memory);
+  try {
+    return await surveyRead({ ...run, checkpoint: reading.checkpoint, memory: memory - reading.memory }, reading.enter);
+  } finally {
+    reading.close();
+  }
+}
+
+/** @param enter told before each layer */
+async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promise<Survey> {
   const { engine, checkpoint, decoder, signal } = run;
   const sequences = spread(run.sequences, SEQUENCES).map((sequence) => sequence.subarray(0, SEQUENCE_LENGTH));
   // Followed ones make batches of their own, the first.
@@ -109,6 +122,7 @@ export async function surveyModel(run: SurveyRun): Promise<Survey> {
   for (const batch of batches) clean.push({ h: await embedBatch((tensor, rows) => checkpoint.readRows(tensor, rows), decoder, batch) });
   let variants = spool("survey-0.bin", decoder.hiddenSize, followed);
   for (let layer = 0; layer < decoder.layers; layer += 1) {
+    enter(layer);
     const stages = decoder.stages(layer, positions);
     const next = spool(`survey-${String((layer + 1) % 2)}.bin`, decoder.hiddenSize, followed);
     const graphs: PreparedGraph[] = [];
