@@ -1,43 +1,16 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
-import { FORMATS } from "../formats/formats.js";
-import { InputError, planQuantize, quantize, type Bits, type BitsMix, type LinearReport, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
-import { GROUP_SIZES, QUALITIES, TABLE_BITS, type Quality } from "../pipeline/options.js";
-import { BITS, ORDERS } from "../quantize/scheme.js";
-import { METHODS } from "../quantize/slab.js";
+import { planQuantize, quantize, type BitsMix, type LinearReport, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
+import { settingsOf, settingsOptions } from "./settings.js";
 import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
-import { formatBytes, formatCount, formatSeconds, parseBytes } from "./units.js";
+import { formatBytes, formatCount, formatSeconds } from "./units.js";
 
 export const command = "quantize <source>";
 export const describe = "Quantize a checkpoint";
 
 export function builder(yargs: Argv) {
-  return yargs
-    .positional("source", { describe: "folder of the checkpoint, in the Hub's layout", type: "string", demandOption: true })
+  return settingsOptions(yargs)
     .option("output", { alias: "o", describe: "folder for the quantized checkpoint", type: "string", demandOption: true })
-    .option("method", { choices: METHODS, default: "gptq" as const, describe: "gptq calibrates; rtn rounds to nearest, for any architecture" })
-    .option("bits", { choices: BITS, default: 4 as const })
-    .option("keep", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "linears that stay as they are, as *.down_proj or model.layers.0.*; may be given again" })
-    .option("bits-for", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "other bits for some linears, as *.down_proj=8; may be given again, the last that matches counts" })
-    .option("lm-head", { choices: TABLE_BITS, describe: "bits of lm_head, of a model that has one of its own [default: it stays as it is]" })
-    .option("target-bits", { type: "number", describe: "bits a weight, scales and all: a survey chooses which linears get how many; in place of --bits" })
-    .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale; -1: one scale a row [default: the largest of 128, 64, 32 that divides every linear]" })
-    .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
-    .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
-    .option("order", { choices: ORDERS, default: "group-aware" as const, describe: "order in which GPTQ visits channels; act is desc_act" })
-    .option("quality", { choices: Object.keys(QUALITIES) as Quality[], default: "balanced" as const, describe: `how much work goes into the codes: ${Object.values(QUALITIES).map(({ refine }) => String(refine)).join(", ")} sweeps of --refine` })
-    .option("refine", { type: "number", describe: "sweeps of coordinate descent after GPTQ [default: as --quality says]" })
-    .option("awq", { type: "boolean", describe: "scale loud input channels, and what comes before them by the inverse [default: as --quality says]" })
-    .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs a second forward pass [default: off]" })
-    .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })
-    .option("damp", { type: "number", default: 0.01, describe: "damping of the Hessian, as a share of its mean diagonal" })
-    .option("calibration", { type: "string", default: "builtin", describe: "a text, a JSONL file or a folder of them; builtin: the text that comes with Shardsmith" })
-    .option("samples", { type: "number", default: 128, describe: "calibration sequences" })
-    .option("sequence-length", { type: "number", describe: "tokens a sequence [default: 2048, or what the model was made for]" })
-    .option("seed", { type: "number", default: 0, describe: "of the choice of calibration documents" })
-    .option("max-shard-size", { type: "string", default: "5GB" })
-    .option("memory", { type: "string", default: "2GB", describe: "hidden states held in memory; beyond it they go to a file" })
-    .option("threads", { type: "number", describe: "threads that compute [default: one a core]" })
     .option("overwrite", { type: "boolean", default: false, describe: "replace what the output folder holds" })
     .option("dry-run", { type: "boolean", default: false, describe: "say what would be done, and do nothing" })
     .option("json", { type: "boolean", default: false, describe: "print one event a line, as JSON" });
@@ -46,20 +19,7 @@ export function builder(yargs: Argv) {
 type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder>["parseAsync"]>>>;
 
 export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
-  const settings = {
-    source: args.source,
-    method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, quality: args.quality, search: args.search, damp: args.damp,
-    keep: args.keep, bitsFor: args.bitsFor.map(parseBitsFor),
-    samples: args.samples, seed: args.seed,
-    maxShardSize: parseBytes(args.maxShardSize, "max-shard-size"), memory: parseBytes(args.memory, "memory"),
-    ...(args.targetBits !== undefined && { targetBits: args.targetBits }),
-    ...(args.refine !== undefined && { refine: args.refine }),
-    ...(args.awq !== undefined && { awq: args.awq }),
-    ...(args.retarget !== undefined && { retarget: args.retarget }),
-    ...(args.lmHead !== undefined && { lmHead: args.lmHead }),
-    ...(args.groupSize !== undefined && { groupSize: args.groupSize }),
-    ...(args.sequenceLength !== undefined && { sequenceLength: args.sequenceLength }),
-  };
+  const settings = { source: args.source, ...settingsOf(args) };
   if (args.dryRun) {
     await dryRun(settings, args.json);
     return;
@@ -81,14 +41,6 @@ async function dryRun(settings: Omit<QuantizeOptions, "output">, json: boolean):
   console.log(`${String(quantized)} of ${String(plan.linears.length)} linears${plan.mix.length > 1 ? ` (${mixText(plan.mix)})` : ""} at ${plan.bitsPerWeight.toFixed(2)} bits a weight, ${groups(plan.groupSize)}`);
   console.log(`${formatBytes(sourceBytes)} → ${formatBytes(bytes)} in ${shards.map(({ file }) => file).join(", ")}`);
   for (const notice of plan.notices) console.log(`Note: ${notice}`);
-}
-
-/** "*.down_proj=8" */
-function parseBitsFor(text: string): { pattern: string; bits: Bits } {
-  const at = text.lastIndexOf("=");
-  if (at < 1) throw new InputError(`--bits-for is ${JSON.stringify(text)}; give a pattern and bits, as *.down_proj=8`);
-  // What are no bits at all is refused with the other options.
-  return { pattern: text.slice(0, at), bits: Number(text.slice(at + 1)) as Bits };
 }
 
 function groups(size: number): string {

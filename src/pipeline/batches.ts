@@ -4,7 +4,7 @@ import type { Decoder } from "../model/decoder.js";
 import type { ReadRows } from "../model/weights.js";
 
 /** Tokens that the engine takes at a time: enough for its matrix products to be fast, few enough for a wide layer's intermediates. */
-const TOKENS_A_BATCH = 1024;
+export const TOKENS_A_BATCH = 1024;
 
 /** Sequences of one length. */
 export type Batch = readonly Uint32Array[];

@@ -1,0 +1,237 @@
+import type { Engine } from "../engine/engine.js";
+import type { Graph } from "../engine/graph.js";
+import type { Decoder, Stage } from "../model/decoder.js";
+import { lmHeadStage } from "../model/head.js";
+import { TOKENS_A_BATCH } from "./batches.js";
+import type { ResolvedSettings } from "./options.js";
+import { sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
+
+/** How fast an engine is: floating-point operations a second in a float32 matrix product, by all its threads together. */
+export interface Speed {
+  readonly flops: number;
+  readonly threads: number;
+}
+
+/** What a run will take, in bytes; each is an estimate but the sizes of files. */
+export interface Needs {
+  readonly memory: {
+    /** Of the process at its peak. */
+    readonly peak: number;
+    /** Hidden states of that peak; at most `settings.memory`. */
+    readonly hidden: number;
+  };
+  readonly disk: {
+    /** The finished checkpoint's shards. */
+    readonly checkpoint: number;
+    /** Hidden states in files, gone when the run is over. */
+    readonly scratch: number;
+  };
+}
+
+/** Work in operations, of a speed as `Speed.flops` is. */
+export interface Work {
+  readonly forward: number;
+  readonly hessian: number;
+  /** On one thread. */
+  readonly factor: number;
+  readonly sweep: number;
+}
+
+// What was measured (2 cores, AVX-512, SmolLM2 and matrices up to 2048 wide) and set in proportion to the speed of a large product there.
+/** Of a large product's speed, what a layer's products and Hessians reach. */
+const PRODUCT_SHARE = 0.85;
+const HESSIAN_SHARE = 0.65;
+/** An activation that is computed, read or written beside the products. */
+const VALUE = 160;
+/** For each weight: GPTQ's rounding, choosing its group's scale, one sweep of refine. */
+const ROUND = 12e3;
+const SEARCH = 14e3;
+const SWEEP = 8e3;
+/** Of a product in float32, how much longer one in float64 takes. */
+const DOUBLE = 2.3;
+/** For each pair of channels: passes over the Hessian while it is prepared. */
+const PREPARE = 3e3;
+/** Rows that AWQ tries its scales on, and how many roundings and errors it takes to choose. */
+const AWQ_ROWS = 64;
+const AWQ_TRIALS = 11;
+/** Seconds for a stage's batch to go to the engine and back, and for the engine to start. */
+const CALL = 1e-3;
+const START = 1;
+
+/** Bytes of Node.js and ONNX Runtime themselves, and of each further thread; measured. */
+const BASE_BYTES = 200e6;
+const THREAD_BYTES = 25e6;
+/** Bytes for each pair of channels while a Hessian is prepared: the sum, its mean, float64 twice, the factor; with AWQ a mean and a factor more. */
+const HESSIAN_BYTES = 28;
+const AWQ_BYTES = 8;
+const CROSS_BYTES = 4;
+/** Bytes for each weight of a linear while it is quantized: itself, in order, codes, and what refine keeps beside them. */
+const SWEEP_BYTES = 26;
+/** Memory that JavaScript has let go of but not yet given back: as much as it took, up to this. */
+const SLACK_BYTES = 256e6;
+
+/** What one layer's stages come to; layers of a model are alike but for the width of their windows. */
+interface Chain {
+  readonly stages: readonly Stage[];
+  /** How many such layers there are. */
+  readonly layers: number;
+}
+
+function chainsOf(decoder: Decoder, settings: ResolvedSettings, positions: number): Chain[] {
+  const chains: Chain[] = [{ stages: decoder.stages(0, positions), layers: decoder.layers }];
+  if (settings.lmHead !== undefined) chains.push({ stages: [lmHeadStage(decoder)], layers: 1 });
+  return chains;
+}
+
+/** Streams of hidden states: with retargeting the original model runs beside the quantized one. */
+function streamsOf({ retarget }: ResolvedSettings): number {
+  return retarget ? 2 : 1;
+}
+
+/** Calibration tokens: as many as are asked for; the text may give fewer. */
+export function calibrationTokens({ decoder, settings, checkpoint }: PreparedRun): { readonly tokens: number; readonly sequenceLength: number } {
+  if (decoder === undefined || settings.method === "rtn") return { tokens: 0, sequenceLength: 0 };
+  const sequenceLength = sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, checkpoint.source.label);
+  return { tokens: settings.samples * sequenceLength, sequenceLength };
+}
+
+/** The work that a run is. A survey before it, for `targetBits`, is not in it. */
+export function workOf(run: PreparedRun): Work {
+  const { decoder, settings, plan } = run;
+  const { tokens, sequenceLength } = calibrationTokens(run);
+  const weight = settings.method === "rtn"
+    ? { each: ROUND / 2 + (settings.search ? SEARCH : 0), square: 0 }
+    : { each: ROUND + (settings.search ? SEARCH : 0) + settings.refine * SWEEP, square: 1 + 2 * settings.refine };
+  const sweep = plan.linears.reduce((sum, { scheme, outFeatures, inFeatures }) =>
+    sum + (scheme === undefined ? 0 : outFeatures * inFeatures * (weight.each + weight.square * inFeatures)), 0);
+  if (decoder === undefined || tokens === 0) return { forward: 0, hessian: 0, factor: 0, sweep };
+
+  const quantized = new Set(plan.linears.flatMap(({ name, scheme }) => (scheme === undefined ? [] : [name])));
+  let forward = 0;
+  let hessian = 0;
+  let factor = 0;
+  for (const { stages, layers } of chainsOf(decoder, settings, sequenceLength)) {
+    for (const { graph, linears } of stages) {
+      forward += layers * streamsOf(settings) * tokens * operationsOf(graph, sequenceLength);
+      if (!linears.some(({ name }) => quantized.has(name))) continue;
+      const n = linears[0].inFeatures;
+      hessian += layers * tokens * n ** 2 * (settings.retarget ? 3 : 1);
+      factor += layers * factorOf(n, settings.awq);
+    }
+  }
+  return { forward, hessian: hessian / HESSIAN_SHARE, factor, sweep };
+}
+
+/** For one token. */
+function operationsOf(graph: Graph, positions: number): number {
+  const shapes = new Map(graph.weights.map(({ name, shape }) => [name, shape]));
+  const widths = widthsOf(graph);
+  let products = 0;
+  for (const node of graph.nodes) {
+    if (node.op === "linear") products += 2 * shapes.get(node.weight)!.reduce((a, b) => a * b, 1);
+    // Causal: half of the scores, and half of the sums over values.
+    if (node.op === "attention") products += 2 * Math.min(positions, node.window ?? positions) * node.heads * node.headDim;
+  }
+  return products / PRODUCT_SHARE + VALUE * [...widths.values()].reduce((a, b) => a + b, 0);
+}
+
+/** The width of every activation of a graph. */
+function widthsOf({ inputs, weights, nodes }: Graph): Map<string, number> {
+  const shapes = new Map(weights.map(({ name, shape }) => [name, shape]));
+  const widths = new Map(inputs.map(({ name, width }) => [name, width]));
+  for (const node of nodes) {
+    const from = node.op === "attention" ? node.q : node.op === "add" || node.op === "mul" ? node.a : node.x;
+    widths.set(node.out, node.op === "linear" ? shapes.get(node.weight)![0] : widths.get(from)!);
+  }
+  return widths;
+}
+
+function factorOf(n: number, awq: boolean): number {
+  const prepare = (2 / 3) * n ** 3 * DOUBLE + PREPARE * n ** 2;
+  return awq ? 2 * prepare + AWQ_TRIALS * AWQ_ROWS * n * (ROUND + SEARCH + 2 * n) : prepare;
+}
+
+/** Seconds that a run will take, its reading and writing aside. */
+export function secondsOf(run: PreparedRun, { flops, threads }: Speed): Readonly<Record<keyof Work, number>> & { readonly total: number } {
+  const { forward, hessian, factor, sweep } = workOf(run);
+  const { tokens } = calibrationTokens(run);
+  const calls = run.decoder === undefined ? 0 : run.decoder.layers * streamsOf(run.settings) * 9 * Math.ceil(tokens / TOKENS_A_BATCH);
+  const parts = { forward: forward / flops + calls * CALL, hessian: hessian / flops, factor: (factor * threads) / flops, sweep: sweep / flops };
+  return { ...parts, total: START + parts.forward + parts.hessian + parts.factor + parts.sweep };
+}
+
+/** Memory and disk that a run will take. */
+export function needsOf(run: PreparedRun, threads: number): Needs {
+  const { decoder, settings, plan, checkpoint, bytes } = run;
+  const { tokens, sequenceLength } = calibrationTokens(run);
+  const base = BASE_BYTES + THREAD_BYTES * threads;
+  const largest = Math.max(...plan.linears.map(({ scheme, outFeatures, inFeatures }) => (scheme === undefined ? 0 : outFeatures * inFeatures)));
+  const layer = Math.max(...plan.layers.map((names) => names.reduce((sum, name) => sum + checkpoint.tensors.get(name)!.end - checkpoint.tensors.get(name)!.start, 0)));
+  if (decoder === undefined || tokens === 0) return { memory: { peak: base + slack(layer + SWEEP_BYTES * largest), hidden: 0 }, disk: { checkpoint: bytes, scratch: 0 } };
+
+  const streams = streamsOf(settings);
+  const quantized = new Set(plan.linears.flatMap(({ name, scheme }) => (scheme === undefined ? [] : [name])));
+  const perPair = HESSIAN_BYTES + (settings.awq ? AWQ_BYTES : 0) + (settings.retarget ? CROSS_BYTES : 0);
+  const batch = Math.max(sequenceLength, TOKENS_A_BATCH);
+  let hidden = 0;
+  let transient = 0;
+  for (const { stages } of chainsOf(decoder, settings, sequenceLength)) {
+    for (const { graph, carry, linears } of stages) {
+      const widths = widthsOf(graph);
+      const width = (names: readonly string[]): number => names.reduce((sum, name) => sum + widths.get(name)!, 0);
+      // While a stage runs, what it takes shrinks as what it leaves grows; batches of both are in memory.
+      hidden = Math.max(hidden, 4 * streams * tokens * Math.max(width(graph.inputs.map(({ name }) => name)), width(carry)));
+      const weights = 4 * streams * graph.weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+      const activations = 2 * 4 * batch * [...widths.values()].reduce((a, b) => a + b, 0);
+      const own = linears.filter(({ name }) => quantized.has(name));
+      const n = own[0]?.inFeatures ?? 0;
+      const inLinears = own.map(({ outFeatures, inFeatures }) => outFeatures * inFeatures);
+      // The graph's weights and activations are given back before the Hessian is factored; what the next stage takes of its linears stays.
+      const factoring = perPair * n ** 2 + 8 * inLinears.reduce((a, b) => a + b, 0) + SWEEP_BYTES * Math.max(0, ...inLinears);
+      transient = Math.max(transient, weights + activations + 4 * n ** 2, activations / 2 + factoring);
+    }
+  }
+  const inMemory = Math.min(hidden, settings.memory);
+  return {
+    memory: { peak: base + slack(transient + layer) + inMemory, hidden: inMemory },
+    // Those before and after the layer that is under way are in files whatever happens.
+    disk: { checkpoint: bytes, scratch: 2 * 4 * streams * decoder.hiddenSize * tokens + (hidden - inMemory) },
+  };
+}
+
+function slack(bytes: number): number {
+  return bytes + Math.min(bytes, SLACK_BYTES);
+}
+
+/** Tokens, and widths at most, of the product by which speed is measured: large enough to be fast, small enough to be repeated. */
+const MEASURED_TOKENS = 1024;
+const MEASURED_WIDTH = 2048;
+
+/**
+ * Measures an engine by a product of the model's own shape.
+ * @param shape a linear of the model
+ * @param seconds how long to go on; at least two products are timed
+ */
+export async function measuredSpeed(engine: Engine, threads: number, shape: { readonly outFeatures: number; readonly inFeatures: number }, seconds = 0.25): Promise<Speed> {
+  const width = Math.min(shape.inFeatures, MEASURED_WIDTH);
+  const rows = Math.min(shape.outFeatures, MEASURED_WIDTH);
+  const graph: Graph = {
+    inputs: [{ name: "x", width }], weights: [{ name: "w", shape: [rows, width] }],
+    nodes: [{ op: "linear", out: "y", x: "x", weight: "w" }], outputs: [{ name: "y", width: rows }],
+  };
+  const noise = (length: number): Float32Array<ArrayBuffer> => Float32Array.from({ length }, (_, i) => Math.sin(i));
+  const product = await engine.prepare(graph, new Map([["w", noise(rows * width)]]));
+  let x = { batch: 1, tokens: MEASURED_TOKENS, width, data: noise(MEASURED_TOKENS * width) };
+  const times: number[] = [];
+  // The first one warms up.
+  for (let begin = performance.now(), i = 0; i < 3 || performance.now() - begin < 1000 * seconds; i++) {
+    const start = performance.now();
+    const { inputs, outputs } = await product.run({ x });
+    if (i > 0) times.push((performance.now() - start) / 1000);
+    engine.recycle(outputs["y"]);
+    x = inputs["x"] as typeof x;
+  }
+  await product.release();
+  const median = times.sort((a, b) => a - b)[times.length >> 1];
+  return { flops: (2 * MEASURED_TOKENS * width * rows) / median, threads };
+}
