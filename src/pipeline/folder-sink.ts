@@ -129,6 +129,13 @@ export async function openFolderSink(folder: string): Promise<Sink> {
   };
 }
 
+/** The first line of the journal that an unfinished run left in a folder; undefined where there is none. It waits for nobody. */
+export async function firstOfJournal(folder: string): Promise<string | undefined> {
+  const text = await readFile(join(folder, WORK, "journal.jsonl"), "utf8").catch(() => "");
+  const end = text.indexOf("\n");
+  return end < 0 ? undefined : text.slice(0, end);
+}
+
 /** Bytes that may still be written to the folder's disk. */
 export async function freeSpace(folder: string): Promise<number> {
   const { bavail, bsize } = await statfs(folder);

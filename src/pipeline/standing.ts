@@ -6,10 +6,20 @@ import { checkSameRun, parseJournal, type JournalEntry, type RunIdentity } from 
 import type { PreparedRun } from "./prepare-run.js";
 import type { Sink } from "./sink.js";
 
-/** The commit that a run of this identity reads of a repo on a Hub; undefined where it reads something else. */
-export function commitOf({ source }: RunIdentity, repo: string): string | undefined {
+/** The commit of a Hub's repo that an unfinished run reads, by the first line of its journal; undefined where it reads something else. */
+export function commitOf(firstOfJournal: string, repo: string): string | undefined {
+  const source = runOf(firstOfJournal)?.["source"];
   const prefix = `${repo}@`;
   return typeof source === "string" && source.startsWith(prefix) ? source.slice(prefix.length) : undefined;
+}
+
+function runOf(line: string): RunIdentity | undefined {
+  try {
+    return (JSON.parse(line) as { readonly run?: RunIdentity }).run;
+  } catch {
+    // Whoever reads the journal to go on with it says that it is damaged.
+    return undefined;
+  }
 }
 
 /** The report's name in the output folder. A folder that has it holds a finished checkpoint. */
