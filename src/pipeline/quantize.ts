@@ -16,12 +16,13 @@ import { carriedFiles } from "./carried-files.js";
 import { chooseBits } from "./choose-bits.js";
 import type { QuantizeEvent } from "./events.js";
 import type { JournalEntry, RunIdentity } from "./journal.js";
-import { quantizeAndWrite, quantizeLayer, type LayerRun, type LinearRun } from "./layer.js";
+import { quantizeLayer } from "./layer.js";
 import type { ResolvedSettings } from "./options.js";
 import { COPY_BYTES, Outside } from "./outside.js";
 import { formatRun } from "./plan.js";
 import type { Wish } from "./module-rules.js";
 import { withBits, type PreparedRun } from "./prepare-run.js";
+import type { LayerRun } from "./passage.js";
 import { Progress } from "./progress.js";
 import { rangesOf, readingOf, type Reading } from "./reading.js";
 import { ShardWriter } from "./shard-writer.js";
@@ -32,6 +33,7 @@ import { Stopwatch } from "./stopwatch.js";
 import { surveyed } from "./run-survey.js";
 import { surveyModel } from "./survey.js";
 import { withEngine } from "./with-engine.js";
+import { quantizeAndWrite, type LinearRun } from "./write-linear.js";
 
 /** A run, with all that touches the outside handed in: nothing here knows of disks, networks or threads. */
 export interface QuantizeJob {

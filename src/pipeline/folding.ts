@@ -1,0 +1,80 @@
+import type { Activations, Engine } from "../engine/engine.js";
+import type { Fold, Stage } from "../model/decoder.js";
+import { foldedNorm, type Producer, type ScaledHessian } from "../quantize/awq.js";
+import { largestScale } from "../quantize/grid.js";
+import type { HessianProblem, PreparedHessian } from "../quantize/hessian.js";
+import { dividedRows, prepareHessianIn, prepareScaledIn, scaleStats } from "../quantize/linear.js";
+import { crossCorrelation, type CrossProblem, type Retargeting } from "../quantize/retarget.js";
+import type { QuantScheme } from "../quantize/scheme.js";
+import type { FloatDtype } from "../safetensors/floats.js";
+import type { LinearRun, Quantized } from "./write-linear.js";
+
+/** What is gathered of a stage's inputs, of the first `streams` streams. */
+export interface Gathering {
+  readonly streams: number;
+  add(xs: readonly Activations[]): Promise<readonly Activations[]>;
+  finish(): Promise<{ readonly sum: Float32Array<ArrayBuffer>; readonly cross?: Float32Array<ArrayBuffer>; readonly rows: number }>;
+}
+
+export async function gatheringOf(engine: Engine, n: number, both: boolean): Promise<Gathering> {
+  if (both) {
+    const accumulator = await engine.crossHessian(n);
+    return { streams: 2, add: ([x, original]) => accumulator.add(x, original), finish: () => accumulator.finish() };
+  }
+  const accumulator = await engine.hessian(n);
+  return { streams: 1, add: async ([x]) => [await accumulator.add(x)], finish: () => accumulator.finish() };
+}
+
+/** Activation-aware scales, and where their inverse goes: into a norm, or into the rows of a linear that is quantized already. */
+interface Folding {
+  readonly scales: Float64Array;
+  readonly norm?: readonly [tensor: string, values: Float32Array<ArrayBuffer>];
+  readonly divided?: Quantized;
+  /** By row of `divided`. */
+  readonly rows: Float64Array;
+}
+
+interface Prepared {
+  readonly prepared: PreparedHessian | HessianProblem;
+  readonly retarget?: Retargeting | CrossProblem;
+  readonly fold?: Folding;
+}
+
+export async function prepare(run: LinearRun, stage: Stage, gathering: Gathering, scheme: QuantScheme, weights: readonly Float32Array[], before: readonly Quantized[]): Promise<Prepared> {
+  const { engine, settings, watch } = run;
+  const { sum, cross: sums, rows } = await watch.time("hessian", () => gathering.finish());
+  const options = { order: settings.order, groupSize: scheme.groupSize, damp: settings.damp };
+  const source = settings.awq && weights.length > 0 ? await sourceOf(run, stage.fold, before) : undefined;
+  const { prepared, scales, unscaled }: ScaledHessian = await watch.time("factor", async () =>
+    source === undefined ? { prepared: await prepareHessianIn(engine, sum, rows, options) } : prepareScaledIn(engine, sum, rows, options, weights, scheme, source.producer),
+  );
+  const cross = sums && crossCorrelation(sums, rows);
+  const hessian = unscaled ?? prepared;
+  const retarget = cross === undefined || "problem" in hessian ? undefined : "problem" in cross ? cross : { cross, hessian };
+  if (source === undefined || scales === undefined) return { prepared, ...(retarget && { retarget }) };
+  const { norm, rowOf } = source.producer;
+  const divided = new Float64Array(source.linear?.linear.outFeatures ?? 0);
+  rowOf?.forEach((row, channel) => (divided[row] = scales[channel]));
+  return {
+    prepared, ...(retarget && { retarget }),
+    fold: { scales, rows: divided, ...(norm && { norm: [source.name, foldedNorm(norm, scales)] as const }), ...(source.linear && { divided: source.linear }) },
+  };
+}
+
+/** What makes a stage's input, if scales can be folded into it: a norm, or a linear of the stage before that was quantized. */
+async function sourceOf(run: LinearRun, fold: Fold | undefined, before: readonly Quantized[]): Promise<{ readonly name: string; readonly producer: Producer; readonly linear?: Quantized } | undefined> {
+  if (fold === undefined) return undefined;
+  if ("linear" in fold) {
+    const linear = before.find(({ plan }) => plan.name === fold.linear);
+    return linear && { name: fold.linear, producer: { rowOf: fold.rowOf }, linear };
+  }
+  const weight = await run.watch.time("read", () => run.checkpoint.readFloat32(fold.norm));
+  const { dtype } = run.checkpoint.tensors.get(fold.norm)!;
+  return { name: fold.norm, producer: { norm: { weight, plus: fold.plus, dtype: dtype as FloatDtype } } };
+}
+
+/** What is left of a linear whose outputs are divided by s. */
+export function dividedBy({ linear, stats }: Quantized, s: Float64Array): Pick<Quantized, "linear" | "stats"> {
+  const divided = dividedRows(linear, s);
+  return { linear: divided, stats: { ...stats, ...scaleStats(divided.scales, largestScale(divided.scheme.scaleDtype)) } };
+}
