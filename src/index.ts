@@ -1,16 +1,19 @@
 import { realpath } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { basename, dirname } from "node:path";
 import { documentsOf } from "./calibration/documents.js";
 import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
+import { measuredSpeed, secondsOf, type Speed } from "./pipeline/estimate.js";
 import type { QuantizeEvent } from "./pipeline/events.js";
 import { runEvaluate, type EvaluateSettings, type Evaluation, type EvaluateEvent } from "./pipeline/evaluate.js";
 import { freeSpace, openFolderSink } from "./pipeline/folder-sink.js";
 import { inspectCheckpoint, type Inspection } from "./pipeline/inspect.js";
 import type { QuantizeSettings } from "./pipeline/options.js";
+import { overviewOf, type Overview } from "./pipeline/overview.js";
 import type { Plan } from "./pipeline/plan.js";
-import { prepareRun } from "./pipeline/prepare-run.js";
+import { prepareRun, type PreparedRun } from "./pipeline/prepare-run.js";
 import { openSpillFile } from "./pipeline/spill-file.js";
 import { runQuantize } from "./pipeline/quantize.js";
 import { runSurvey, type SurveyEvent, type SurveyResult } from "./pipeline/run-survey.js";
@@ -20,7 +23,7 @@ import { builtinCalibrationText, readTextFiles } from "./source/text-files.js";
 
 export { InputError } from "./errors.js";
 export { VERSION } from "./version.js";
-export type { SurveyEvent, SurveyResult };
+export type { Overview, Speed, SurveyEvent, SurveyResult };
 export type { SurveyedGroup, SurveyedLinear } from "./pipeline/survey.js";
 export type { EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report };
 export type { LinearReport, PartSeconds } from "./report/report.js";
@@ -79,21 +82,48 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   }
 }
 
-/** What `quantize` would do, from headers alone: which linears, at what size, and what stays as it is and why. */
-export async function planQuantize(options: Pick<QuantizeOptions, "source"> & QuantizeSettings): Promise<{
+export interface PlanOptions extends QuantizeSettings, Pick<QuantizeOptions, "source" | "threads"> {
+  /** Time a matrix product on this machine, for a quarter of a second, and say how long the run will take. Default false. */
+  readonly measure?: boolean;
+}
+
+export interface PlannedRun {
   readonly plan: Plan;
   /** Bytes of the tensors before, and of the shards after. */
   readonly sourceBytes: number;
   readonly bytes: number;
   readonly shards: readonly { readonly file: string; readonly size: number }[];
-}> {
-  const { source: path, ...settings } = options;
+  /** Sizes, memory, disk, and which programs load what comes out. */
+  readonly overview: Overview;
+  /** With `measure`: seconds by what is done in them, reading, writing and a survey not counted; and what that stands on. */
+  readonly estimate?: ReturnType<typeof secondsOf> & { readonly speed: Speed; readonly engine: string };
+}
+
+/** What `quantize` would do, from headers alone: which linears, at what size, and what stays as it is and why. */
+export async function planQuantize(options: PlanOptions): Promise<PlannedRun> {
+  const { source: path, measure, threads, ...settings } = options;
+  const engine = engineOf(threads);
   const source = await openFolder(path);
   try {
-    const { plan, sourceBytes, bytes, shards } = await prepareRun(source, settings);
-    return { plan, sourceBytes, bytes, shards: shards.map(({ file, size }) => ({ file, size })) };
+    const prepared = await prepareRun(source, settings);
+    const { plan, sourceBytes, bytes, shards } = prepared;
+    const estimate = measure === true ? await estimateOf(engine, prepared, threads) : undefined;
+    return {
+      plan, sourceBytes, bytes, shards: shards.map(({ file, size }) => ({ file, size })), overview: overviewOf(prepared, threads ?? availableParallelism()),
+      ...(estimate && { estimate }),
+    };
   } finally {
     await source.close();
+  }
+}
+
+async function estimateOf(start: () => Promise<Engine>, prepared: PreparedRun, threads = availableParallelism()): Promise<NonNullable<PlannedRun["estimate"]>> {
+  const engine = await start();
+  try {
+    const speed = await measuredSpeed(engine, threads, prepared.plan.linears.find(({ scheme }) => scheme !== undefined)!);
+    return { ...secondsOf(prepared, speed), speed, engine: engine.description };
+  } finally {
+    await engine.close();
   }
 }
 

@@ -5,6 +5,7 @@ import { InputError, VERSION } from "../index.js";
 import * as evalCommand from "./eval.js";
 import { givenTwice } from "./given-twice.js";
 import * as inspectCommand from "./inspect.js";
+import * as planCommand from "./plan.js";
 import * as quantizeCommand from "./quantize.js";
 import * as surveyCommand from "./survey.js";
 
@@ -33,11 +34,12 @@ if (twice !== undefined) wrongUsage(`--${twice} is given more than once; give it
 await yargs(args)
   .scriptName("shardsmith")
   .usage("$0 <command>\n\nQuantizes large language models, layer by layer, in the memory of one layer.")
+  .command(planCommand.command, planCommand.describe, planCommand.builder, (args) => planCommand.run(args))
   .command(quantizeCommand.command, quantizeCommand.describe, quantizeCommand.builder, (args) => quantizeCommand.run(args, signal))
   .command(surveyCommand.command, surveyCommand.describe, surveyCommand.builder, (args) => surveyCommand.run(args, signal))
   .command(evalCommand.command, evalCommand.describe, evalCommand.builder, (args) => evalCommand.run(args, signal))
   .command(inspectCommand.command, inspectCommand.describe, inspectCommand.builder, (args) => inspectCommand.run(args))
-  .demandCommand(1, "Say what to do: quantize, survey, eval or inspect")
+  .demandCommand(1, "Say what to do: plan, quantize, survey, eval or inspect")
   .strict()
   .version(VERSION)
   .alias({ h: "help", v: "version" })

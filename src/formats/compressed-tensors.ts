@@ -12,6 +12,9 @@ import { bytesOf, expectFinite, expectTensor, wordsOf } from "./packed-tensors.j
 /** vLLM reads these; compressed-tensors itself has packed 3 bits in two ways over its versions. */
 const PACKED_BITS: readonly Bits[] = [4, 8];
 
+/** The group sizes of vLLM's kernels; those that a run can have, beside one scale a row. */
+const VLLM_GROUP_SIZES = [32, 64, 128];
+
 /**
  * The `compressed-tensors` format of llm-compressor and vLLM, pack-quantized: weight_packed int32 [out, ceil(in·b/32)],
  * weight_scale in the model's dtype [out, G], weight_shape int64 [2] and, asymmetric only, weight_zero_point int32
@@ -35,15 +38,19 @@ export const compressedTensors: Format = {
     const found: Note[] = [];
     const note = (program: Note["program"], loads: Note["loads"], text: string): void => void found.push({ program, loads, text });
     if (!symmetric) note("transformers", "so", "transformers 5 with compressed-tensors 0.20 loads asymmetric weights only with CompressedTensorsConfig(dequantize=True)");
-    if (![32, 64, 128, inFeatures].includes(groupSize)) note("vLLM", "no", "vLLM takes compressed-tensors in groups of 32, 64, 128 or all input channels only");
-    if (groupSize === inFeatures) note("llama.cpp", "no", "llama.cpp's converter takes compressed-tensors in groups only, not with one scale a row");
+    if (![...VLLM_GROUP_SIZES, inFeatures].includes(groupSize)) note("vLLM", "no", "vLLM takes compressed-tensors in groups of 32, 64, 128 or all input channels only");
     if (inFeatures % 128 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
     if (outFeatures % 64 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
     return found;
   },
   runNotes(schemes) {
-    if (!severalBits(schemes)) return [];
-    const found: Note[] = [{ program: "llama.cpp", loads: "no", text: "llama.cpp's converter takes compressed-tensors with one setting for all linears only" }];
+    const found: Note[] = [];
+    // One scale a row is a strategy of its own there, and a group as long as the row is not.
+    if (new Set(schemes.map(({ groupSize }) => groupSize)).size > 1 || schemes.some(({ groupSize }) => !VLLM_GROUP_SIZES.includes(groupSize))) {
+      found.push({ program: "llama.cpp", loads: "no", text: "llama.cpp's converter takes compressed-tensors in groups only, not with one scale a row" });
+    }
+    if (!severalBits(schemes)) return found;
+    found.push({ program: "llama.cpp", loads: "no", text: "llama.cpp's converter takes compressed-tensors with one setting for all linears only" });
     // Seen with 5.24: CompressedTensorsConfig(dequantize=True) unpacks every linear as the first config group says.
     if (schemes.some(({ symmetric }) => !symmetric)) {
       found.push({ program: "transformers", loads: "no", text: "transformers 5 reads asymmetric linears of several bits wrong, without a word; take symmetric ones for it" });

@@ -67,8 +67,8 @@ const AWQ_BYTES = 8;
 const CROSS_BYTES = 4;
 /** Bytes for each weight of a linear while it is quantized: itself, in order, codes, and what refine keeps beside them. */
 const SWEEP_BYTES = 26;
-/** Memory that JavaScript has let go of but not yet given back: as much as it took, up to this. */
-const SLACK_BYTES = 256e6;
+/** Memory that JavaScript has let go of but not yet given back: twice as much as it took, up to this. */
+const SLACK_BYTES = 512e6;
 
 /** What one layer's stages come to; layers of a model are alike but for the width of their windows. */
 interface Chain {
@@ -200,7 +200,7 @@ export function needsOf(run: PreparedRun, threads: number): Needs {
 }
 
 function slack(bytes: number): number {
-  return bytes + Math.min(bytes, SLACK_BYTES);
+  return bytes + Math.min(2 * bytes, SLACK_BYTES);
 }
 
 /** Tokens, and widths at most, of the product by which speed is measured: large enough to be fast, small enough to be repeated. */

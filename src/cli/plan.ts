@@ -1,0 +1,75 @@
+import type { Argv, ArgumentsCamelCase } from "yargs";
+import { planQuantize, type Overview } from "../index.js";
+import { settingsOf, settingsOptions } from "./settings.js";
+import { table } from "./table.js";
+import { formatBytes, formatCount, formatSeconds } from "./units.js";
+
+export const command = "plan <source>";
+export const describe = "Say what quantize would do, what it would take, and what loads the result; from headers alone";
+
+export function builder(yargs: Argv) {
+  return settingsOptions(yargs).option("json", { type: "boolean", default: false, describe: "print JSON" });
+}
+
+type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder>["parseAsync"]>>>;
+type Planned = Awaited<ReturnType<typeof planQuantize>>;
+
+export async function run(args: Arguments): Promise<void> {
+  const { overview, estimate } = await planQuantize({ source: args.source, ...settingsOf(args), measure: true, ...(args.threads !== undefined && { threads: args.threads }) });
+  if (args.json) {
+    console.log(JSON.stringify({ type: "plan", ...overview, estimate }));
+    return;
+  }
+  console.log([headline(overview), "", tensors(overview), "", figures(overview, estimate, args.memory), "", ...programs(overview)].join("\n"));
+  // What is said of programs stands above.
+  const told = new Set(overview.formats[0].programs!.flatMap(({ why }) => why));
+  for (const notice of overview.notices) if (!told.has(notice.replace(/^.*\(\d+\): /, ""))) console.log(`Note: ${notice}`);
+}
+
+function headline({ source, modelType, layers, parameters }: Overview): string {
+  return `${source}: ${[modelType, layers === undefined ? undefined : `${String(layers)} layers`, `${formatParameters(parameters)} parameters`].filter((part) => part !== undefined).join(", ")}`;
+}
+
+function formatParameters(count: number): string {
+  for (const [name, size] of [["billion", 1e9], ["million", 1e6]] as const) if (count >= size) return `${(count / size).toFixed(count < 100 * size ? 1 : 0)} ${name}`;
+  return formatCount(count);
+}
+
+function tensors({ linears, others, sourceBytes, bytes, bitsPerWeight, groupSize: size }: Overview): string {
+  const rows = [
+    ...linears.map(({ kind, count, outFeatures, inFeatures, bits, groupSize, before, after }) => [
+      kind, String(count), `${String(outFeatures)} × ${String(inFeatures)}`, bits === undefined ? "as it is" : `${String(bits)} bits, ${size === -1 ? "rows" : String(groupSize)}`,
+      formatBytes(before), formatBytes(after),
+    ]),
+    ...others.map(({ kind, count, bytes: own }) => [kind, String(count), "", "as it is", formatBytes(own), formatBytes(own)]),
+    ["in all", "", "", `${bitsPerWeight.toFixed(2)} bits a weight`, formatBytes(sourceBytes), formatBytes(bytes)],
+  ];
+  return table(["tensors", ">count", ">shape", "becomes", ">before", ">after"], rows);
+}
+
+function figures({ sourceBytes, bytes, shards, needs, calibrationTokens }: Overview, estimate: Planned["estimate"], limit: string): string {
+  const { memory, disk } = needs;
+  const rows = [
+    ["size", `${formatBytes(sourceBytes)} → ${formatBytes(bytes)} in ${shards.length === 1 ? shards[0].file : `${String(shards.length)} shards`}, ${(sourceBytes / bytes).toFixed(2)} times smaller`],
+    ["memory", `about ${formatBytes(memory.peak)}${memory.hidden > 0 ? `, ${formatBytes(memory.hidden)} of it hidden states (--memory ${limit})` : ""}`],
+    ["disk", `${formatBytes(disk.checkpoint)}${disk.scratch > 0 ? `, and ${formatBytes(disk.scratch)} while it works` : ""}`],
+    ...(estimate === undefined ? [] : [["time", time(estimate, calibrationTokens)]]),
+  ];
+  return rows.map(([name, text]) => `${name.padEnd(8)}${text}`).join("\n");
+}
+
+function time({ total, forward, hessian, factor, sweep, speed }: NonNullable<Planned["estimate"]>, tokens: number): string {
+  const parts = ([["forward", forward], ["Hessians", hessian + factor], ["rounding", sweep]] as const).filter(([, seconds]) => seconds > 0).map(([name, seconds]) => `${name} ${formatSeconds(seconds)}`);
+  const calibrated = tokens > 0 ? `, with ${formatCount(tokens)} calibration tokens` : "";
+  return `about ${formatSeconds(total)}${calibrated} (${parts.join(", ")}), at ${(speed.flops / 1e9).toFixed(0)} GFLOP/s on ${String(speed.threads)} ${speed.threads === 1 ? "thread" : "threads"}`;
+}
+
+/** For each format a line a program: whether it will load the result, and what there is to know of it. */
+function programs({ formats }: Overview): string[] {
+  return formats.map(({ format, refusal, bytes, bitsPerWeight, programs: verdicts = [] }, i) => {
+    const name = `${i === 0 ? "" : "--"}format ${format}`;
+    if (refusal !== undefined) return `${name}: ${refusal}`;
+    const lines = verdicts.map(({ program, loads, why }) => `  ${program.padEnd(14)}${loads.padEnd(9)}${why.map((text, j) => (j === 0 ? text : `\n${" ".repeat(25)}${text}`)).join("")}`.trimEnd());
+    return [`${name}: ${formatBytes(bytes!)}, ${bitsPerWeight!.toFixed(2)} bits a weight; loaded by`, ...lines].join("\n");
+  });
+}
