@@ -79,19 +79,20 @@ export function overviewOf(run: PreparedRun, threads: number): Overview {
     bitsPerWeight: plan.bitsPerWeight, groupSize: plan.groupSize,
     calibrationTokens: calibrationTokens(run).tokens,
     needs: needsOf(run, threads),
-    formats: [inFormat(settings.format, plan, bytes), ...others.map(({ name }) => otherFormat(run, name))],
+    formats: [inFormat(run, settings.format, plan, bytes), ...others.map(({ name }) => otherFormat(run, name))],
     notices: plan.notices,
   };
 }
 
-function inFormat(format: string, plan: Plan, bytes: number): FormatOverview {
-  return { format, bytes, bitsPerWeight: plan.bitsPerWeight, programs: verdictsOf(FORMATS.find(({ name }) => name === format)!, plan.linears) };
+function inFormat({ decoder }: PreparedRun, format: string, plan: Plan, bytes: number): FormatOverview {
+  return { format, bytes, bitsPerWeight: plan.bitsPerWeight, programs: verdictsOf(FORMATS.find(({ name }) => name === format)!, plan.linears, decoder !== undefined) };
 }
 
-function otherFormat({ checkpoint, decoder, settings }: PreparedRun, format: string): FormatOverview {
+function otherFormat(run: PreparedRun, format: string): FormatOverview {
+  const { checkpoint, decoder, settings } = run;
   try {
     const plan = planRun(checkpoint.tensors, decoder, { ...settings, format }, FORMATS.find(({ name }) => name === format)!);
-    return inFormat(format, plan, planShards(plan.outputs, settings.maxShardSize).reduce((sum, { size }) => sum + size, 0));
+    return inFormat(run, format, plan, planShards(plan.outputs, settings.maxShardSize).reduce((sum, { size }) => sum + size, 0));
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     return { format, refusal: error.message };

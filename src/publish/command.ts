@@ -1,0 +1,53 @@
+import type { Report } from "../report/report.js";
+
+/** The options of `quantize` by what the report calls them, in the order in which they are written. */
+const OPTIONS: readonly { readonly key: string; readonly option: string; readonly kind: "value" | "flag" | "list" }[] = [
+  { key: "method", option: "method", kind: "value" },
+  { key: "bits", option: "bits", kind: "value" },
+  { key: "target bits", option: "target-bits", kind: "value" },
+  { key: "bits for", option: "bits-for", kind: "list" },
+  { key: "keep", option: "keep", kind: "list" },
+  { key: "lm_head", option: "lm-head", kind: "value" },
+  { key: "group size", option: "group-size", kind: "value" },
+  { key: "format", option: "format", kind: "value" },
+  { key: "symmetric", option: "sym", kind: "flag" },
+  { key: "order", option: "order", kind: "value" },
+  { key: "search", option: "search", kind: "flag" },
+  { key: "refine", option: "refine", kind: "value" },
+  { key: "awq", option: "awq", kind: "flag" },
+  { key: "retarget", option: "retarget", kind: "flag" },
+  { key: "damp", option: "damp", kind: "value" },
+  { key: "samples", option: "samples", kind: "value" },
+  { key: "sequence length", option: "sequence-length", kind: "value" },
+  { key: "seed", option: "seed", kind: "value" },
+];
+const OPTIONS_A_LINE = 6;
+const BUILTIN = "the built-in text";
+
+/**
+ * The command that makes this checkpoint again. Every option is said, so that it holds when defaults change; paths on the machine where it
+ * was made are nobody's business, and are left to their last part.
+ * @param baseModel the source's id on the Hub
+ */
+export function commandOf({ run, source, calibration }: Report, baseModel: string | undefined): string {
+  const options = OPTIONS.flatMap(({ key, option, kind }) => {
+    const value = run[key];
+    if (value === undefined) return [];
+    if (kind === "flag") return [value === true ? `--${option}` : `--no-${option}`];
+    return (kind === "list" ? String(value).split(" ") : [String(value)]).map((one) => `--${option} ${quoted(one)}`);
+  });
+  if (calibration !== undefined && calibration.origin !== BUILTIN) options.push(`--calibration ${quoted(withoutFolders(calibration.origin))}`);
+  const lines = Array.from({ length: Math.ceil(options.length / OPTIONS_A_LINE) }, (_, i) => options.slice(i * OPTIONS_A_LINE, (i + 1) * OPTIONS_A_LINE).join(" "));
+  return [`npx shardsmith quantize ${quoted(baseModel ?? withoutFolders(source))} -o quantized`, ...lines].join(" \\\n  ");
+}
+
+/** The last part of what is a path on somebody's machine; anything else as it is. */
+export function withoutFolders(text: string): string {
+  const path = /^(?:[./~\\]|[a-z]:[\\/])|\\/i.test(text);
+  return path ? (text.split(/[\\/]/).filter((part) => part !== "").at(-1) ?? text) : text;
+}
+
+/** As a POSIX shell takes it. */
+function quoted(text: string): string {
+  return /^[\w./:@=,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
