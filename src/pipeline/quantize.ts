@@ -4,6 +4,7 @@ import type { LinearPlan } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
 import type { Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
+import { CARD_FILE, modelCard } from "../publish/card.js";
 import type { LinearReport, Report } from "../report/report.js";
 import { fromFloat32, type FloatDtype } from "../safetensors/floats.js";
 import { INDEX_FILE } from "../safetensors/index-file.js";
@@ -12,6 +13,7 @@ import type { Source } from "../source/source.js";
 import { VERSION } from "../version.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
 import { calibrationOf, type Calibration, type CalibrationText } from "./calibrate.js";
+import { evaluationBeside } from "./card.js";
 import { carriedFiles } from "./carried-files.js";
 import { chooseBits } from "./choose-bits.js";
 import type { QuantizeEvent } from "./events.js";
@@ -423,6 +425,7 @@ class Run {
     const { quantizationConfig, files } = formatByName(settings.format).config(formatRun(plan, settings, decoder, `shardsmith:${VERSION}`));
     const set = this.calibration?.set;
     for (const name of carriedFiles(checkpoint.files.keys())) await sink.writeFile(name, await checkpoint.readFile(name));
+    const sourceCard = checkpoint.files.has(CARD_FILE) ? new TextDecoder().decode(await checkpoint.readFile(CARD_FILE)) : undefined;
     this.shards.sort((a, b) => (a.file < b.file ? -1 : 1));
     const report: Report = {
       shardsmith: VERSION, source: source.label, ...(source.hub && { hub: { repo: source.hub.repo, commit: source.hub.commit, bytesRead: source.hub.bytesRead() } }), engine: this.engine.description, run: this.identity,
@@ -433,10 +436,20 @@ class Run {
     };
     for (const [name, value] of Object.entries(files)) await sink.writeFile(name, encode(value));
     if (shards.length > 1) await sink.writeFile(INDEX_FILE, encode(indexJson(shards)));
-    await sink.writeFile("config.json", encode({ ...checkpoint.config, quantization_config: quantizationConfig }));
+    const config = { ...checkpoint.config, quantization_config: quantizationConfig };
+    await sink.writeFile(CARD_FILE, encode(await this.card(report, config, sourceCard)));
+    await sink.writeFile("config.json", encode(config));
     await sink.writeFile(REPORT_FILE, encode(report));
     await sink.complete();
     return report;
+  }
+
+  /** The model card, which keeps what a person wrote in one that stands in its place. */
+  private async card(report: Report, config: Readonly<Record<string, unknown>>, sourceCard: string | undefined): Promise<string> {
+    const { sink } = this.job;
+    const existing = await sink.readFile(CARD_FILE);
+    const evaluation = await evaluationBeside((name) => sink.readFile(name), report);
+    return modelCard({ report, config, ...(sourceCard !== undefined && { sourceCard }), ...(existing !== undefined && { existing }), ...(evaluation && { evaluation }) });
   }
 }
 

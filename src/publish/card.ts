@@ -1,12 +1,11 @@
 import { Document, isCollection } from "yaml";
-import { formatByName } from "../formats/formats.js";
 import type { LinearPlan } from "../formats/format.js";
+import { formatByName, FORMATS } from "../formats/formats.js";
 import { verdictsOf } from "../formats/verdicts.js";
-import { FORMATS } from "../formats/formats.js";
 import { FAMILIES } from "../model/families/families.js";
 import { BITS, type Bits } from "../quantize/scheme.js";
 import type { LinearReport, Report } from "../report/report.js";
-import { commandOf, withoutFolders } from "./command.js";
+import { commandOf, lastPart, withoutFolders } from "./command.js";
 import { parseFrontMatter, splitCard, textsIn } from "./front-matter.js";
 import { LOADING } from "./loading.js";
 
@@ -37,8 +36,6 @@ export interface CardInput {
   readonly config: Readonly<Record<string, unknown>>;
   /** `org/name` to which it is published. Absent: it lies in a folder. */
   readonly repo?: string;
-  /** `org/name` of the original on the Hub. Absent: it was a folder, and nothing is said of where it came from. */
-  readonly baseModel?: string;
   /** The original's README.md, of which licence, language and task are inherited. */
   readonly sourceCard?: string;
   /** The card that stands where this one will: what a person wrote in it stays. */
@@ -56,11 +53,11 @@ const END = "<!-- shardsmith: end -->";
  */
 export function modelCard(input: CardInput): string {
   const { yaml, text } = splitCard(input.existing ?? "");
-  const baseModel = input.baseModel ?? baseModelIn(yaml);
+  const baseModel = input.report.hub?.repo ?? baseModelIn(yaml);
   const [before, behind] = around(text);
   // One title is enough.
   const titled = !/^# /m.test(before) && !/^# /m.test(behind);
-  const known = { ...input, ...(baseModel !== undefined && { baseModel }) };
+  const known = { ...input, baseModel };
   return `---\n${frontMatter(known, yaml).replace(/\n*$/, "\n")}---\n${before}${BEGIN}\n\n${bodyOf(known, titled)}\n\n${END}${behind}`;
 }
 
@@ -72,7 +69,10 @@ function around(text: string): [before: string, behind: string] {
   return [text.trim() === "" ? "\n" : text.replace(/\n*$/, "\n\n"), "\n"];
 }
 
-/** The original, as an earlier card of ours has it. */
+/** A card's input, and `org/name` of the original on the Hub, if that is where it came from. */
+type KnownInput = CardInput & { readonly baseModel: string | undefined };
+
+/** The original, as the card that stands has it. */
 function baseModelIn(yaml: string | undefined): string | undefined {
   const document = yaml === undefined ? undefined : parseFrontMatter(yaml);
   const name = textsIn(document, "base_model");
@@ -81,7 +81,7 @@ function baseModelIn(yaml: string | undefined): string | undefined {
 
 const INHERITED = ["license", "license_name", "license_link", "language", "pipeline_tag", "library_name"];
 
-function frontMatter(input: CardInput, existing: string | undefined): string {
+function frontMatter(input: KnownInput, existing: string | undefined): string {
   const document = existing === undefined ? new Document({}, { compat: "yaml-1.1" }) : parseFrontMatter(existing);
   // What we cannot read is not ours to change.
   if (document === undefined) return existing!;
@@ -128,9 +128,9 @@ function isCausal(config: CardInput["config"]): boolean {
   return Array.isArray(architectures) && architectures.some((name) => String(name).endsWith("ForCausalLM"));
 }
 
-function bodyOf(input: CardInput, titled: boolean): string {
+function bodyOf(input: KnownInput, titled: boolean): string {
   const { report, repo, baseModel } = input;
-  const original = baseModel ?? withoutFolders(report.source);
+  const original = baseModel ?? lastPart(report.source);
   const name = repo?.replace(/^.*\//, "") ?? `${original.replace(/^.*\//, "")}, quantized`;
   const from = baseModel === undefined ? code(original) : `[${baseModel}](https://huggingface.co/${baseModel})`;
   const { format } = report.run;
@@ -138,7 +138,7 @@ function bodyOf(input: CardInput, titled: boolean): string {
     ...(titled ? [`# ${plain(name)}`] : []),
     `${from} with its linear layers in ${list(bitsOf(report).map(String))} bits, ${groups(report)}, in the \`${String(format)}\` format: ${megabytes(report.sourceBytes)} became ${megabytes(report.bytes)}.`,
     "## How to load it", loading(input),
-    "## How it was made", making(report, baseModel),
+    "## How it was made", making(report),
     "## What was measured", measures(input),
     ...warnings(report),
     `Made with Shardsmith ${report.shardsmith}. Every linear's error is in \`shardsmith.json\`.`,
@@ -169,7 +169,7 @@ function planOf({ name, outFeatures, inFeatures, quantized }: LinearReport, symm
   return { name, outFeatures, inFeatures, ...(quantized && { scheme: { bits: quantized.bits as Bits, groupSize: quantized.groupSize, symmetric, scaleDtype: "F16" as const } }) };
 }
 
-function making(report: Report, baseModel: string | undefined): string {
+function making(report: Report): string {
   const { calibration, run, engine, shardsmith } = report;
   const rows: [string, string][] = [
     ["method", run["method"] === "rtn" ? "round to nearest" : gptqText(run)],
@@ -177,7 +177,7 @@ function making(report: Report, baseModel: string | undefined): string {
     ["Shardsmith", shardsmith],
     ["computed by", plain(engine)],
   ];
-  return `\`\`\`sh\n${commandOf(report, baseModel)}\n\`\`\`\n\n${markdownTable(["", ""], rows)}`;
+  return `\`\`\`sh\n${commandOf(report)}\n\`\`\`\n\n${markdownTable(["", ""], rows)}`;
 }
 
 function gptqText(run: Report["run"]): string {

@@ -26,10 +26,9 @@ const BUILTIN = "the built-in text";
 
 /**
  * The command that makes this checkpoint again. Every option is said, so that it holds when defaults change; paths on the machine where it
- * was made are nobody's business, and are left to their last part.
- * @param baseModel the source's id on the Hub
+ * was made are nobody's business: of them the last part is left.
  */
-export function commandOf({ run, source, calibration }: Report, baseModel: string | undefined): string {
+export function commandOf({ run, source, hub, calibration }: Report): string {
   const options = OPTIONS.flatMap(({ key, option, kind }) => {
     const value = run[key];
     if (value === undefined) return [];
@@ -38,13 +37,17 @@ export function commandOf({ run, source, calibration }: Report, baseModel: strin
   });
   if (calibration !== undefined && calibration.origin !== BUILTIN) options.push(`--calibration ${quoted(withoutFolders(calibration.origin))}`);
   const lines = Array.from({ length: Math.ceil(options.length / OPTIONS_A_LINE) }, (_, i) => options.slice(i * OPTIONS_A_LINE, (i + 1) * OPTIONS_A_LINE).join(" "));
-  return [`npx shardsmith quantize ${quoted(baseModel ?? withoutFolders(source))} -o quantized`, ...lines].join(" \\\n  ");
+  return [`npx shardsmith quantize ${quoted(hub === undefined ? lastPart(source) : `${hub.repo}@${hub.commit}`)} -o quantized`, ...lines].join(" \\\n  ");
 }
 
-/** The last part of what is a path on somebody's machine; anything else as it is. */
+/** The last part of what is a path on somebody's machine; anything else, as a data set of the Hub, as it is. */
 export function withoutFolders(text: string): string {
-  const path = /^(?:[./~\\]|[a-z]:[\\/])|\\/i.test(text);
-  return path ? (text.split(/[\\/]/).filter((part) => part !== "").at(-1) ?? text) : text;
+  return /^(?:[./~\\]|[a-z]:[\\/])|\\/i.test(text) ? lastPart(text) : text;
+}
+
+/** A file's or folder's name without those it lies in. */
+export function lastPart(path: string): string {
+  return path.split(/[\\/]/).filter((part) => part !== "" && part !== ".").at(-1) ?? path;
 }
 
 /** As a POSIX shell takes it. */
