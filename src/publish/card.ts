@@ -6,7 +6,7 @@ import { FAMILIES } from "../model/families/families.js";
 import { BITS, type Bits } from "../quantize/scheme.js";
 import type { LinearReport, Report } from "../report/report.js";
 import { commandOf, lastPart, withoutFolders } from "./command.js";
-import { parseFrontMatter, splitCard, textsIn } from "./front-matter.js";
+import { nodeOf, parseFrontMatter, splitCard, textsIn } from "./front-matter.js";
 import { LOADING } from "./loading.js";
 
 /** The card's name in a repo or folder. */
@@ -82,7 +82,7 @@ function baseModelIn(yaml: string | undefined): string | undefined {
 const INHERITED = ["license", "license_name", "license_link", "language", "pipeline_tag", "library_name"];
 
 function frontMatter(input: KnownInput, existing: string | undefined): string {
-  const document = existing === undefined ? new Document({}, { compat: "yaml-1.1" }) : parseFrontMatter(existing);
+  const document = existing === undefined ? new Document({}) : parseFrontMatter(existing);
   // What we cannot read is not ours to change.
   if (document === undefined) return existing!;
   const { baseModel, sourceCard, config } = input;
@@ -94,7 +94,7 @@ function frontMatter(input: KnownInput, existing: string | undefined): string {
     if (wanted.get("library_name") === undefined) wanted.set("library_name", "transformers");
   }
   wanted.set("quantized_by", "shardsmith");
-  for (const [key, value] of wanted) if (value !== undefined && !document.has(key)) document.set(key, document.createNode(value));
+  for (const [key, value] of wanted) if (value !== undefined && !document.has(key)) document.set(key, nodeOf(document, value));
   setTags(document, tagsOf(input.report));
   return document.toString({ lineWidth: 0 });
 }
@@ -107,7 +107,7 @@ function setTags(document: Document, tags: readonly string[]): void {
   if (found !== undefined && found !== null && standing === undefined) return;
   const own = new Set([...FORMATS.map(({ name }) => name), ...BITS.map(bitsTag)]);
   const others = (standing ?? []) as readonly string[];
-  document.set("tags", document.createNode([...others.filter((tag) => !own.has(tag)), ...tags]));
+  document.set("tags", nodeOf(document, [...others.filter((tag) => !own.has(tag)), ...tags]));
 }
 
 function tagsOf(report: Report): string[] {
