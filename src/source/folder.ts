@@ -29,6 +29,11 @@ export async function openFolder(path: string): Promise<FolderSource> {
   return new Folder(path);
 }
 
+/** Whether there is anything of this path. */
+export async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(() => true, (error: unknown) => (error as NodeJS.ErrnoException).code !== "ENOENT" && (error as NodeJS.ErrnoException).code !== "ENOTDIR");
+}
+
 function notAFolder(path: string): string {
   if (path.endsWith(".safetensors")) return "is a single file; give the folder that holds it, with its config.json and tokenizer";
   if (path.endsWith(".gguf")) return "is a GGUF file, which is quantized already; give the folder of the original checkpoint, in safetensors";
