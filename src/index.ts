@@ -1,10 +1,11 @@
-import { realpath } from "node:fs/promises";
+import { readFile, realpath, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { documentsOf } from "./calibration/documents.js";
 import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
+import { cardBeside, EVALUATION_FILE, reportBeside, savedEvaluation } from "./pipeline/card.js";
 import { measuredSpeed, secondsOf, type Speed } from "./pipeline/estimate.js";
 import type { QuantizeEvent } from "./pipeline/events.js";
 import { runEvaluate, type EvaluateSettings, type Evaluation, type EvaluateEvent } from "./pipeline/evaluate.js";
@@ -17,6 +18,7 @@ import { prepareRun, type PreparedRun } from "./pipeline/prepare-run.js";
 import { openSpillFile } from "./pipeline/spill-file.js";
 import { runQuantize } from "./pipeline/quantize.js";
 import { runSurvey, type SurveyEvent, type SurveyResult } from "./pipeline/run-survey.js";
+import { CARD_FILE } from "./publish/card.js";
 import type { Report } from "./report/report.js";
 import { openFolder } from "./source/folder.js";
 import { builtinCalibrationText, readTextFiles } from "./source/text-files.js";
@@ -161,18 +163,22 @@ export interface EvaluateOptions extends EvaluateSettings {
   /** A text, a JSONL file, or a folder of them; `builtin` (default): the text that comes with Shardsmith. */
   readonly text?: string;
   readonly threads?: number;
+  /** Keep the result beside the model, which Shardsmith made, and in its model card. Default false. */
+  readonly save?: boolean;
   readonly onEvent?: (event: EvaluateEvent) => void;
   readonly signal?: AbortSignal;
 }
 
 /** Perplexity of a checkpoint on a text and, beside another, how far apart their predictions are. Layer by layer, like `quantize`. */
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
-  const { model, against, text, threads, onEvent, signal, ...settings } = options;
+  const { model, against, text, threads, save, onEvent, signal, ...settings } = options;
   const engine = engineOf(threads);
+  // Refused before an hour's work.
+  const report = save === true ? await reportBeside(readerOf(model), model) : undefined;
   const sources = [await openFolder(model)];
   try {
     if (against !== undefined) sources.push(await openFolder(against));
-    return await runEvaluate({
+    const evaluation = await runEvaluate({
       model: sources[0], against: sources[1], settings,
       text: () => readDocuments(text),
       engine,
@@ -180,6 +186,11 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
       ...(onEvent && { onEvent }),
       ...(signal && { signal }),
     });
+    if (report !== undefined) {
+      await writeFile(join(model, EVALUATION_FILE), savedEvaluation(evaluation, report));
+      await writeFile(join(model, CARD_FILE), await cardBeside(readerOf(model), model));
+    }
+    return evaluation;
   } finally {
     for (const source of sources) await source.close();
   }
@@ -194,6 +205,11 @@ export async function inspect(path: string): Promise<Inspection> {
   } finally {
     await source.close();
   }
+}
+
+/** Reads small files of a folder. */
+function readerOf(folder: string): (name: string) => Promise<string | undefined> {
+  return (name) => readFile(join(folder, name), "utf8").catch(() => undefined);
 }
 
 /** What makes the engine once it is needed; threads that cannot be are refused now. */

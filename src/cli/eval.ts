@@ -16,6 +16,7 @@ export function builder(yargs: Argv) {
     .option("max-tokens", { type: "number", describe: "stop after so many tokens of the text" })
     .option("memory", { type: "string", default: "2GB", describe: "hidden states held in memory; beyond it they go to a file" })
     .option("threads", { type: "number", describe: "threads that compute [default: one a core]" })
+    .option("save", { type: "boolean", default: false, describe: "keep the result beside the model, and in its model card" })
     .option("json", { type: "boolean", default: false, describe: "print one event a line, as JSON" });
 }
 
@@ -29,7 +30,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
     else status.update({ done: event.done, doing: `${event.model}, ${event.step}` });
   };
   const result = await evaluate({
-    model: args.model, text: args.text, memory: parseBytes(args.memory, "memory"), signal, onEvent,
+    model: args.model, text: args.text, save: args.save, memory: parseBytes(args.memory, "memory"), signal, onEvent,
     ...(args.against !== undefined && { against: args.against }),
     ...(args.sequenceLength !== undefined && { sequenceLength: args.sequenceLength }),
     ...(args.maxTokens !== undefined && { maxTokens: args.maxTokens }),

@@ -47,15 +47,16 @@ function tensors({ linears, others, sourceBytes, bytes, bitsPerWeight, groupSize
   return table(["tensors", ">count", ">shape", "becomes", ">before", ">after"], rows);
 }
 
-function figures({ sourceBytes, bytes, shards, needs, calibrationTokens }: Overview, estimate: Planned["estimate"], limit: string): string {
+function figures({ download, sourceBytes, bytes, shards, needs, calibrationTokens }: Overview, estimate: Planned["estimate"], limit: string): string {
   const { memory, disk } = needs;
   const rows = [
     ["size", `${formatBytes(sourceBytes)} → ${formatBytes(bytes)} in ${shards.length === 1 ? shards[0].file : `${String(shards.length)} shards`}, ${(sourceBytes / bytes).toFixed(2)} times smaller`],
     ["memory", `about ${formatBytes(memory.peak)}${memory.hidden > 0 ? `, ${formatBytes(memory.hidden)} of it hidden states (--memory ${limit})` : ""}`],
+    ...(download === undefined ? [] : [["download", `${formatBytes(download)}, less what the local Hub cache holds`]]),
     ["disk", `${formatBytes(disk.checkpoint)}${disk.scratch > 0 ? `, and ${formatBytes(disk.scratch)} while it works` : ""}`],
     ...(estimate === undefined ? [] : [["time", time(estimate, calibrationTokens)]]),
   ];
-  return rows.map(([name, text]) => `${name.padEnd(8)}${text}`).join("\n");
+  return rows.map(([name, text]) => `${name.padEnd(10)}${text}`).join("\n");
 }
 
 function time({ total, forward, hessian, factor, sweep, speed }: NonNullable<Planned["estimate"]>, tokens: number): string {

@@ -1,4 +1,4 @@
-import type { Engine } from "../engine/engine.js";
+import type { Activations, Engine } from "../engine/engine.js";
 import type { Graph } from "../engine/graph.js";
 import type { Decoder, Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
@@ -221,7 +221,7 @@ export async function measuredSpeed(engine: Engine, threads: number, shape: { re
   };
   const noise = (length: number): Float32Array<ArrayBuffer> => Float32Array.from({ length }, (_, i) => Math.sin(i));
   const product = await engine.prepare(graph, new Map([["w", noise(rows * width)]]));
-  let x = { batch: 1, tokens: MEASURED_TOKENS, width, data: noise(MEASURED_TOKENS * width) };
+  let x: Activations = { batch: 1, tokens: MEASURED_TOKENS, width, data: noise(MEASURED_TOKENS * width) };
   const times: number[] = [];
   // The first one warms up.
   for (let begin = performance.now(), i = 0; i < 3 || performance.now() - begin < 1000 * seconds; i++) {
@@ -229,7 +229,7 @@ export async function measuredSpeed(engine: Engine, threads: number, shape: { re
     const { inputs, outputs } = await product.run({ x });
     if (i > 0) times.push((performance.now() - start) / 1000);
     engine.recycle(outputs["y"]);
-    x = inputs["x"] as typeof x;
+    x = inputs["x"];
   }
   await product.release();
   const median = times.sort((a, b) => a - b)[times.length >> 1];

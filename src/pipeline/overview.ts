@@ -51,6 +51,8 @@ export interface Overview {
   readonly parameters: number;
   readonly linears: readonly LinearKind[];
   readonly others: readonly OtherTensors[];
+  /** The weights come from a Hub, and this many bytes of them. */
+  readonly download?: number;
   readonly sourceBytes: number;
   readonly bytes: number;
   readonly shards: readonly { readonly file: string; readonly size: number }[];
@@ -75,6 +77,7 @@ export function overviewOf(run: PreparedRun, threads: number): Overview {
     ...(decoder && { layers: decoder.layers }),
     parameters: [...checkpoint.tensors.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
     linears: kindsOf(run), others: othersOf(run),
+    ...(checkpoint.source.hub && { download: sourceBytes }),
     sourceBytes, bytes, shards: shards.map(({ file, size }) => ({ file, size })),
     bitsPerWeight: plan.bitsPerWeight, groupSize: plan.groupSize,
     calibrationTokens: calibrationTokens(run).tokens,
@@ -117,8 +120,7 @@ function kindsOf({ checkpoint, plan }: PreparedRun): LinearKind[] {
 }
 
 function kindOf({ name, outFeatures, inFeatures, scheme, why }: LinearPlan): Omit<LinearKind, "count" | "before" | "after"> {
-  const { bits, groupSize } = scheme ?? {};
-  return { kind: withinLayer(name), outFeatures, inFeatures, ...(scheme && { bits, groupSize }), ...(why !== undefined && { why }) } as Omit<LinearKind, "count" | "before" | "after">;
+  return { kind: withinLayer(name), outFeatures, inFeatures, ...(scheme && { bits: scheme.bits, groupSize: scheme.groupSize }), ...(why !== undefined && { why }) };
 }
 
 function othersOf({ checkpoint, plan }: PreparedRun): OtherTensors[] {

@@ -43,6 +43,10 @@ const NO_STRING = /^(?:y|n|yes|no|on|off)$/i;
 /** A value as a part of a document that readers of YAML 1.1 take for what it is. */
 export function nodeOf(document: Document, value: unknown): Node {
   const node = document.createNode(value);
-  visit(node, { Scalar: (_, scalar) => void (typeof scalar.value === "string" && NO_STRING.test(scalar.value) && (scalar.type = "QUOTE_DOUBLE")) });
+  visit(node, {
+    Scalar(_, scalar) {
+      if (typeof scalar.value === "string" && NO_STRING.test(scalar.value)) scalar.type = "QUOTE_DOUBLE";
+    },
+  });
   return node;
 }
