@@ -28,6 +28,7 @@ import torch
 from compressed_tensors.version import __version__ as compressed_tensors_version
 from gptqmodel import GPTQModel
 from gptqmodel.version import __version__ as gptqmodel_version
+from huggingface_hub import ModelCard
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig, GPTQConfig
 from transformers import __version__ as transformers_version
@@ -59,6 +60,15 @@ def open_shards(case):
     else:
         assert not os.path.exists(index)
     return f"{len(found)} tensors in {len(files)} files"
+
+
+def model_card(case):
+    """huggingface_hub reads the model card's front matter."""
+    data = ModelCard.load(os.path.join(case["folder"], "README.md")).data.to_dict()
+    expected = {"library_name": "transformers", "pipeline_tag": "text-generation", "quantized_by": "shardsmith"}
+    assert expected.items() <= data.items(), f"{data}"
+    assert case["quantization"]["quant_method"] in data["tags"], f"tags {data['tags']}"
+    return ", ".join(data)
 
 
 def tokenize(case):
@@ -134,8 +144,8 @@ def compressed_tensors_transformers(case):
 
 
 CHECKS = {
-    "gptq": [open_shards, tokenize, gptq_transformers, gptq_transformers_default, gptq_gptqmodel],
-    "compressed-tensors": [open_shards, tokenize, compressed_tensors_transformers],
+    "gptq": [open_shards, model_card, tokenize, gptq_transformers, gptq_transformers_default, gptq_gptqmodel],
+    "compressed-tensors": [open_shards, model_card, tokenize, compressed_tensors_transformers],
 }
 
 
