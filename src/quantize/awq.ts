@@ -5,6 +5,7 @@ import { gptq } from "./gptq.js";
 import { prepareHessian, type HessianOptions, type HessianProblem, type PreparedHessian } from "./hessian.js";
 import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
+import { shared } from "./shared.js";
 
 /** Exponents that are tried, of the activations' share in the scales. */
 const EXPONENTS: readonly number[] = [0.2, 0.4, 0.6, 0.8, 1];
@@ -29,9 +30,9 @@ export interface ScaledHessian {
 
 /**
  * Activation-aware scales (AWQ, Lin et al. 2023, arXiv 2306.00978) for the linears of one stage: s = x̄^r / w̄^(1−r) or x̄^r, x̄ the root of
- * diag H and w̄ a channel's mean |w| beside the largest of its group. r is chosen by what rounding leaves of `samples` in the Hessian's metric; then the
+ * diag H and w̄ a channel's mean |w| beside the largest of its group. r is chosen by what rounding leaves of `samples` in the metric of H + λI; then the
  * best is held against no scales at all, both by GPTQ, and must leave less.
- * Made to be run by `Engine.call`; `sum` is used up.
+ * Made to be run by `Engine.call`.
  * @param sum XᵀX over all tokens [n, n]
  * @param samples some rows of the linears that share the input [rows, n]
  */
@@ -40,7 +41,7 @@ export async function prepareScaled(
 ): Promise<ScaledHessian> {
   const plain = await prepareHessian(la, sum, tokens, options);
   if ("problem" in plain) return { prepared: plain };
-  const { n } = plain;
+  const { n, lambda } = plain;
   const rows = samples.length / n;
 
   let best: Float64Array<ArrayBuffer> | undefined;
@@ -52,7 +53,7 @@ export async function prepareScaled(
     const rounded = roundToNearest(weight, rows, n, scheme, true, diagonal);
     // Δ·diag(1/s) in the metric of H is Δ in that of the scaled H.
     const difference = samples.map((w, i) => w - rounded.dequantized[i] / s[i % n]);
-    const error = await outputEnergy(la, difference, rows, n, plain.matrix);
+    const error = (await outputEnergy(la, difference, rows, n, plain.matrix)) + lambda * (await outputEnergy(la, difference, rows, n));
     if (error < least) {
       least = error;
       best = s;
@@ -60,24 +61,35 @@ export async function prepareScaled(
   }
   if (best === undefined) return { prepared: plain };
 
-  scaleBothWays(sum, best);
-  const scaled = await prepareHessian(la, sum, tokens, options);
-  if ("problem" in scaled) return { prepared: plain };
-  const without = await errorOf(la, samples, rows, scheme, plain);
-  const withScales = await errorOf(la, scaledColumns(samples, best), rows, scheme, scaled);
-  return withScales < WORTHWHILE * without ? { prepared: scaled, scales: best, unscaled: plain } : { prepared: plain };
+  const scaled = scaledHessian(plain, best);
+  const without = await gptq(la, samples, rows, scheme, true, plain);
+  const withScales = await gptq(la, scaledColumns(samples, best), rows, scheme, true, scaled);
+  return withScales.loss < WORTHWHILE * without.loss ? { prepared: scaled, scales: best, unscaled: plain } : { prepared: plain };
 }
 
-/** The output error that GPTQ leaves. */
-async function errorOf(la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian): Promise<number> {
-  const { dequantized } = await gptq(la, weight, rows, scheme, true, hessian);
-  return outputEnergy(la, weight.map((w, i) => w - dequantized[i]), rows, hessian.n, hessian.matrix);
+/**
+ * The Hessian of x / s with the same damping: S⁻¹(H + λI)S⁻¹, whose inverse's factor is R·S. Damping it anew by its own mean diagonal would
+ * be too little for the channels that were quiet, and on SmolLM2 costs more than the scales bring. The order of channels stays.
+ */
+function scaledHessian(plain: PreparedHessian, s: Float64Array): PreparedHessian {
+  const { n, permutation } = plain;
+  const matrix = shared(Float32Array, n * n);
+  const factor = shared(Float32Array, n * n);
+  const diagonal = shared(Float64Array, n);
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < n; j++) {
+      matrix[i * n + j] = plain.matrix[i * n + j] / (s[i] * s[j]);
+      factor[i * n + j] = plain.factor[i * n + j] * s[permutation[j]];
+    }
+    diagonal[i] = plain.diagonal[i] / s[i] ** 2;
+  }
+  return { ...plain, matrix, factor, diagonal };
 }
 
 /** Scales to choose from, of geometric mean about 1; 1 for dead inputs. */
 function* candidates({ n, diagonal, dead }: PreparedHessian, samples: Float32Array, rows: number, groupSize: number, rowOf: Int32Array | undefined) {
-  const activation = shared(diagonal.map(Math.sqrt), rowOf);
-  const weight = shared(relativeMagnitudes(samples, rows, n, groupSize), rowOf);
+  const activation = oneARow(diagonal.map(Math.sqrt), rowOf);
+  const weight = oneARow(relativeMagnitudes(samples, rows, n, groupSize), rowOf);
   for (const ofWeight of [1, 0]) {
     for (const r of EXPONENTS) {
       // Without the activations' share nothing sets the two kinds apart but r = 1, which is the same in both.
@@ -106,7 +118,7 @@ function relativeMagnitudes(samples: Float32Array, rows: number, n: number, grou
 }
 
 /** The root mean square over all channels of one row of the producer, for each of them. */
-function shared(values: Float64Array, rowOf: Int32Array | undefined): Float64Array {
+function oneARow(values: Float64Array, rowOf: Int32Array | undefined): Float64Array {
   if (rowOf === undefined) return values;
   const squares = new Map<number, { sum: number; count: number }>();
   values.forEach((value, j) => {
@@ -150,10 +162,4 @@ export function sampleRows(weights: readonly Float32Array[], n: number): Float32
 export function scaledColumns(weight: Float32Array, s: Float64Array): Float32Array<ArrayBuffer> {
   const n = s.length;
   return Float32Array.from(weight, (w, i) => w * s[i % n]);
-}
-
-/** M becomes diag(1/s)·M·diag(1/s) [n, n]. */
-function scaleBothWays(matrix: Float32Array, s: Float64Array): void {
-  const n = s.length;
-  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) matrix[i * n + j] /= s[i] * s[j];
 }

@@ -32,7 +32,7 @@ export interface PreparedHessian {
   readonly permutation: Int32Array;
   /** Channels whose input was zero on every token, rising. Nothing is known of them: GPTQ sets their weights to 0. */
   readonly dead: Int32Array;
-  /** λ, absolute. */
+  /** λ, absolute; beside scales (`awq`) that of the unscaled H. */
   readonly lambda: number;
   /** The fraction of the mean diagonal that λ came to be, and how often it was raised to get there. */
   readonly damp: number;

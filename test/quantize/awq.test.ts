@@ -28,11 +28,11 @@ const prepared = (hessian: Awaited<ReturnType<typeof prepareHessian>>): Prepared
   return hessian;
 };
 
-/** What GPTQ leaves of a token's output, in the metric of the inputs as they are, in doubles. */
+/** What GPTQ leaves of a token's output, in the metric of the inputs as they are and of λ, in doubles. */
 async function leftBy(sum: Float32Array, weight: Float32Array, hessian: PreparedHessian, s: ArrayLike<number> = new Float64Array(n).fill(1), own = scheme): Promise<number> {
   const { dequantized } = await gptq(la, weight.map((w, i) => w * s[i % n]), rows, own, true, hessian);
   const difference = Array.from({ length: rows }, (_, r) => Array.from({ length: n }, (_v, j) => weight[r * n + j] - dequantized[r * n + j] / s[j]));
-  return traceOf(difference, Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_v, j) => sum[i * n + j] / tokens)));
+  return traceOf(difference, Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_v, j) => sum[i * n + j] / tokens + (i === j ? hessian.lambda : 0))));
 }
 
 const without = async (sum: Float32Array): Promise<PreparedHessian> => prepared(await prepareHessian(la, sum.slice(), tokens, options));
@@ -50,16 +50,24 @@ describe("prepareScaled", () => {
     const { sum, weight } = loud(1);
     const { hessian, scales } = await found(sum, weight);
     const s = scales!;
-    const expected = prepared(await prepareHessian(la, sum.map((value, i) => value / s[Math.floor(i / n)] / s[i % n]), tokens, options));
+    const plain = await without(sum);
+    // By channel: H + λI over s, both ways. The factor's is its inverse, in the order of the Hessian as it is.
+    const damped = plain.matrix.map((h, i) => (h + (i % (n + 1) === 0 ? plain.lambda : 0)) / s[Math.floor(i / n)] / s[i % n]);
     const { matrix, factor, diagonal, ...rest } = hessian;
-    const close = (ours: ArrayLike<number>, theirs: ArrayLike<number>, tolerance: number): void => {
-      const largest = Math.max(...Array.from(theirs, Math.abs));
-      expect(Math.max(...Array.from(ours, (value, i) => Math.abs(value - theirs[i])))).toBeLessThan(tolerance * largest);
-    };
-    close(matrix, expected.matrix, 1e-6);
-    close(diagonal, expected.diagonal, 1e-6);
-    close(factor, expected.factor, 1e-4);
-    expect(rest).toEqual({ n, tokens, permutation: expected.permutation, dead: expected.dead, lambda: expect.closeTo(expected.lambda, 6) as number, damp: 0.01, raised: 0, order: "group-aware", groupSize: 16 });
+    const { matrix: _m, factor: _f, diagonal: _d, ...same } = plain;
+    expect(rest).toEqual(same);
+    for (let i = 0; i < n; i++) {
+      expect(diagonal[i] / damped[i * n + i]).toBeCloseTo(1, 6);
+      for (let j = 0; j < n; j++) if (i !== j) expect(matrix[i * n + j] - damped[i * n + j]).toBeCloseTo(0, 6);
+    }
+    const ofFactor = (p: number, q: number): number => factor.filter((_, i) => i % n === p).reduce((total, value, i) => total + value * factor[i * n + q], 0);
+    for (let p = 0; p < n; p++) {
+      for (let q = 0; q < n; q += 7) {
+        let product = 0;
+        for (let k = 0; k < n; k++) product += ofFactor(p, k) * damped[hessian.permutation[k] * n + hessian.permutation[q]];
+        expect(product).toBeCloseTo(p === q ? 1 : 0, 2);
+      }
+    }
   });
 
   it.each([3, 4] as const)("leaves much less where few channels are loud, whose scales are the largest, at %d bits", async (bits) => {
