@@ -5,6 +5,8 @@ import { documentsOf } from "./calibration/documents.js";
 import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
+import type { CalibrationText } from "./pipeline/calibrate.js";
+import { calibrationTexts, type TextPlaces } from "./pipeline/calibration-text.js";
 import { cardBeside, EVALUATION_FILE, reportBeside, savedEvaluation } from "./pipeline/card.js";
 import { measuredSpeed, secondsOf, type Speed } from "./pipeline/estimate.js";
 import type { QuantizeEvent } from "./pipeline/events.js";
@@ -20,8 +22,9 @@ import { runQuantize } from "./pipeline/quantize.js";
 import { runSurvey, type SurveyEvent, type SurveyResult } from "./pipeline/run-survey.js";
 import { CARD_FILE } from "./publish/card.js";
 import type { Report } from "./report/report.js";
-import { openFolder } from "./source/folder.js";
-import { builtinCalibrationText, readTextFiles } from "./source/text-files.js";
+import { isThere, openFolder } from "./source/folder.js";
+import type { Source } from "./source/source.js";
+import { builtinCalibrationText, namedDataSets, readTextFiles } from "./source/text-files.js";
 
 export { InputError } from "./errors.js";
 export { VERSION } from "./version.js";
@@ -39,7 +42,11 @@ export interface QuantizeOptions extends QuantizeSettings {
   readonly source: string;
   /** Folder that the quantized checkpoint goes to; it is made if needed. */
   readonly output: string;
-  /** A text, a JSONL file, or a folder of them; `builtin` (default): the text that comes with Shardsmith. */
+  /**
+   * `builtin`, the text that comes with Shardsmith, which is the default for folders; the name of a set in calibration-data/data-sets.json, of which `c4`
+   * is the default for sources on a Hub; a text, a JSONL file, or a folder of them; a data set on the Hub, `org/dataset[:config][/split]`;
+   * or several of these, joined by commas.
+   */
   readonly calibration?: string;
   /** Replace what another run, or another program, left in `output`. Default false. */
   readonly overwrite?: boolean;
@@ -70,7 +77,7 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
       return await runQuantize({
         source, sink, prepared,
         engine,
-        calibration: () => readDocuments(calibration),
+        calibration: calibrationText(calibration, source, signal),
         freeSpace: () => freeSpace(output),
         ...(overwrite !== undefined && { overwrite }),
         ...(onEvent && { onEvent }),
@@ -144,7 +151,7 @@ export async function survey(options: SurveyOptions): Promise<SurveyResult> {
   try {
     return await runSurvey({
       source, settings,
-      calibration: () => readDocuments(calibration),
+      calibration: calibrationText(calibration, source, signal),
       engine,
       scratch: openSpillFile,
       ...(onEvent && { onEvent }),
@@ -216,6 +223,15 @@ function readerOf(folder: string): (name: string) => Promise<string | undefined>
 function engineOf(threads: number | undefined): () => Promise<Engine> {
   if (threads !== undefined && !(Number.isSafeInteger(threads) && threads >= 1)) throw new InputError(`threads is ${String(threads)}; it must be a whole number of at least 1`);
   return () => createOnnxEngine(threads === undefined ? {} : { threads });
+}
+
+/** The texts to calibrate on, once they are asked for. */
+function calibrationText(choice: string | undefined, source: Source, signal: AbortSignal | undefined): CalibrationText {
+  const places: TextPlaces = {
+    isThere, readTextFiles, builtin: builtinCalibrationText, named: namedDataSets,
+    dataSet: () => Promise.reject(new InputError("data sets on the Hub are not read yet")),
+  };
+  return (seed) => calibrationTexts(choice, source.hub !== undefined, places, seed, signal);
 }
 
 async function readDocuments(path = "builtin"): Promise<{ documents: readonly string[]; origin: string }> {

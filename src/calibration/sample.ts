@@ -1,6 +1,16 @@
 import { InputError } from "../errors.js";
-import type { CalibrationSet } from "./calibration-set.js";
+import type { CalibrationPart, CalibrationSet } from "./calibration-set.js";
+import type { ChatTemplate } from "./chat-template.js";
+import { joinedTurns, type Document } from "./documents.js";
+import { mulberry32, shuffled } from "./random.js";
 import type { Tokenizer } from "./tokenizer.js";
+
+/** Documents with where they came from: all of them, to be shuffled, or as they are drawn from a data set that is too large to be had whole. */
+export interface TextSource {
+  readonly origin: string;
+  readonly dataSet?: CalibrationPart["dataSet"];
+  readonly documents: readonly Document[] | AsyncIterable<Document>;
+}
 
 export interface SampleOptions {
   /** How many sequences, of how many tokens each. */
@@ -8,10 +18,10 @@ export interface SampleOptions {
   readonly sequenceLength: number;
   /** Of the order of documents: an integer from 0 to 2^32 - 1. */
   readonly seed: number;
-  /** For messages and the report: the file, folder or built-in text. */
-  readonly origin: string;
   /** Rows of the model's embedding. A token beyond them is an error. */
   readonly vocabSize: number;
+  /** Asked for once there is a conversation. Without one, the turns are joined. */
+  readonly chatTemplate?: () => Promise<ChatTemplate | undefined>;
 }
 
 /** A sequence of one token predicts nothing and has no context: no use for calibration. */
@@ -26,37 +36,113 @@ const PART_CHARACTERS = 2 ** 20;
 /**
  * Documents to token sequences: shuffled by seed, encoded each with the special tokens that the model expects, laid end to end, and
  * cut every `sequenceLength` tokens. Nothing is repeated or left out between the first and the last token used; a document may begin
- * in one sequence and end in the next. Text is tokenized only as far as it is needed. If it is too short for `samples`, there are fewer
- * sequences, the last of them of what remained (if that is two tokens or more): compare `tokens` with what was asked for.
+ * in one sequence and end in the next, and is cut nowhere else. Of several texts, the next document is always of that which has given the fewest
+ * tokens. Conversations go through the model's chat template, which writes special tokens itself. Text is tokenized, and drawn, only as far as it is
+ * needed. If it is too short for `samples`, there are fewer sequences, the last of them of what remained (if that is two tokens or more): compare
+ * `tokens` with what was asked for.
  * Throws `InputError` for text without tokens, tokens beyond the vocabulary, and options out of range.
  */
-export async function buildCalibrationSet(documents: readonly string[], tokenizer: Tokenizer, options: SampleOptions): Promise<CalibrationSet> {
-  const { samples, sequenceLength, seed, origin, vocabSize } = options;
+export async function buildCalibrationSet(texts: readonly TextSource[], tokenizer: Tokenizer, options: SampleOptions): Promise<CalibrationSet> {
+  const { samples, sequenceLength, seed, vocabSize, chatTemplate } = options;
   requireInteger("The number of samples", samples, 1, 2 ** 31 - 1);
   requireInteger("The sequence length", sequenceLength, SHORTEST_SEQUENCE, 2 ** 31 - 1);
   requireInteger("The seed", seed, 0, 2 ** 32 - 1);
 
+  const origin = texts.map((text) => text.origin).join(",");
   const wanted = samples * sequenceLength;
-  const encoded: Uint32Array[] = [];
+  const all = texts.map((text) => new Drawing(text, seed));
+  const encoded: { readonly ids: Uint32Array; readonly from: Drawing }[] = [];
   let total = 0;
-  let used = 0;
-  for (const document of shuffled(documents, seed)) {
-    if (total >= wanted) break;
-    const before = total;
-    for (const [i, part] of partsOf(document).entries()) {
-      if (total >= wanted) break;
-      const ids = tokenizer.encode(part, { addSpecialTokens: i === 0 });
-      requireVocabulary(ids, vocabSize, origin);
-      encoded.push(ids);
-      total += ids.length;
+  let template: Promise<ChatTemplate | undefined> | undefined;
+  try {
+    while (total < wanted) {
+      const from = all.filter(({ ended }) => !ended).reduce<Drawing | undefined>((least, other) => (least === undefined || other.drawn < least.drawn ? other : least), undefined);
+      if (from === undefined) break;
+      const document = await from.next();
+      if (document === undefined) continue;
+      const { text, templated } = typeof document === "string" ? { text: document, templated: false } : from.written(document, await (template ??= chatTemplate?.()));
+      const before = total;
+      for (const [i, part] of partsOf(text).entries()) {
+        if (total >= wanted) break;
+        const ids = tokenizer.encode(part, { addSpecialTokens: i === 0 && !templated });
+        requireVocabulary(ids, vocabSize, from.origin);
+        encoded.push({ ids, from });
+        total += ids.length;
+        from.drawn += ids.length;
+      }
+      if (total > before) from.documents++;
     }
-    if (total > before) used++;
+  } finally {
+    for (const drawing of all) await drawing.close();
   }
 
-  const sequences = windowsOf(concatenate(encoded, Math.min(total, wanted)), sequenceLength);
+  const sequences = windowsOf(concatenate(encoded.map(({ ids }) => ids), Math.min(total, wanted)), sequenceLength);
   if (sequences.length === 0) throw new InputError(`${origin}: too little text to calibrate on`);
   const tokens = sequences.reduce((sum, sequence) => sum + sequence.length, 0);
-  return { sequences, origin, documents: used, tokens, sha256: await sha256Of(sequences, tokens) };
+  let left = tokens;
+  for (const { ids, from } of encoded) {
+    const taken = Math.min(ids.length, left);
+    from.used += taken;
+    left -= taken;
+  }
+  const parts = all.map((drawing) => drawing.part());
+  return { sequences, origin, documents: parts.reduce((sum, { documents }) => sum + documents, 0), tokens, parts, sha256: await sha256Of(sequences, tokens) };
+}
+
+/** What has been drawn from one text. */
+class Drawing {
+  readonly origin: string;
+  /** No document is left. */
+  ended = false;
+  documents = 0;
+  /** Tokens encoded, and those of them in sequences. */
+  drawn = 0;
+  used = 0;
+  private conversations = 0;
+  private templated = 0;
+  private refusal: string | undefined;
+  private readonly iterator: Iterator<Document> | AsyncIterator<Document>;
+
+  constructor(private readonly text: TextSource, seed: number) {
+    const { origin, documents } = text;
+    this.origin = origin;
+    this.iterator = Symbol.asyncIterator in documents ? documents[Symbol.asyncIterator]() : shuffled(documents, mulberry32(seed))[Symbol.iterator]();
+  }
+
+  async next(): Promise<Document | undefined> {
+    const next: IteratorResult<Document, unknown> = await this.iterator.next();
+    if (next.done !== true) return next.value;
+    this.ended = true;
+    return undefined;
+  }
+
+  /** A conversation as the model reads it. One that the template refuses, as Gemma's does with system prompts, has its turns joined. */
+  written(conversation: Document, template: ChatTemplate | undefined): { readonly text: string; readonly templated: boolean } {
+    this.conversations++;
+    if (template !== undefined && typeof conversation !== "string") {
+      try {
+        const text = template.render(conversation);
+        this.templated++;
+        return { text, templated: true };
+      } catch (error) {
+        this.refusal ??= error instanceof Error ? error.message : String(error);
+      }
+    }
+    return { text: joinedTurns(conversation), templated: false };
+  }
+
+  async close(): Promise<void> {
+    if (!this.ended) await this.iterator.return?.();
+  }
+
+  part(): CalibrationPart {
+    const { origin, dataSet } = this.text;
+    const { refusal } = this;
+    return {
+      origin, documents: this.documents, tokens: this.used, ...(dataSet && { dataSet }),
+      ...(this.conversations > 0 && { conversations: { all: this.conversations, templated: this.templated, ...(refusal !== undefined && { refusal }) } }),
+    };
+  }
 }
 
 /**
@@ -98,28 +184,6 @@ function partsOf(document: string): string[] {
   }
   parts.push(document.slice(start));
   return parts;
-}
-
-/** Fisher and Yates's shuffle; the same order for the same seed everywhere. */
-function shuffled(documents: readonly string[], seed: number): string[] {
-  const order = [...documents];
-  const random = mulberry32(seed);
-  for (let i = order.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [order[i], order[j]] = [order[j], order[i]];
-  }
-  return order;
-}
-
-/** Tommy Ettinger's Mulberry32: a counter of 32 bits, hashed. Numbers in [0, 1). */
-function mulberry32(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let z = Math.imul(state ^ (state >>> 15), state | 1);
-    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
-    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** The first `length` ids of all parts, end to end. */

@@ -26,7 +26,8 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   }
   const onEvent = args.json ? (event: QuantizeEvent) => void process.stdout.write(`${JSON.stringify(event)}\n`) : new QuantizeReporter(args.output).onEvent;
   await quantize({
-    ...settings, output: args.output, calibration: args.calibration, overwrite: args.overwrite, signal, onEvent,
+    ...settings, output: args.output, overwrite: args.overwrite, signal, onEvent,
+    ...(args.calibration !== undefined && { calibration: args.calibration }),
     ...(args.threads !== undefined && { threads: args.threads }),
   });
 }
@@ -41,6 +42,11 @@ async function dryRun(settings: Omit<QuantizeOptions, "output">, json: boolean):
   console.log(`${String(quantized)} of ${String(plan.linears.length)} linears${plan.mix.length > 1 ? ` (${mixText(plan.mix)})` : ""} at ${plan.bitsPerWeight.toFixed(2)} bits a weight, ${groups(plan.groupSize)}`);
   console.log(`${formatBytes(sourceBytes)} → ${formatBytes(bytes)} in ${shards.map(({ file }) => file).join(", ")}`);
   for (const notice of plan.notices) console.log(`Note: ${notice}`);
+}
+
+/** "c4: 12,345 tokens of 30 documents, from allenai/c4, commit 1588ec45" */
+function calibrationPart({ origin, tokens, documents, dataSet }: Extract<QuantizeEvent, { readonly type: "calibration" }>["parts"][number]): string {
+  return `${origin}: ${formatCount(tokens)} tokens of ${formatCount(documents)} documents${dataSet === undefined ? "" : `, from ${dataSet.repo}, commit ${dataSet.commit}`}`;
 }
 
 function groups(size: number): string {
@@ -75,7 +81,10 @@ class QuantizeReporter {
         this.status.print(`For ${String(event.targetBits)} bits a weight: ${mixText(event.mix)}${event.kept > 0 ? `, ${String(event.kept)} as they are` : ""}`);
         break;
       case "calibration":
-        this.status.print(`Calibrating on ${event.origin}: ${formatCount(event.tokens)} tokens in ${String(event.sequences)} sequences of ${String(event.sequenceLength)}`);
+        this.status.print(`Calibrating on ${event.origin}: ${formatCount(event.tokens)} tokens in ${String(event.sequences)} sequences of ${String(event.sequenceLength)}${event.why === undefined ? "" : `, since ${event.why}`}`);
+        if (event.parts.length > 1 || event.parts.some(({ dataSet }) => dataSet !== undefined)) {
+          for (const part of event.parts) this.status.print(`  ${calibrationPart(part)}`);
+        }
         break;
       case "resume":
         this.status.print(`Going on at layer ${String(event.layer)}, where an earlier run stopped`);

@@ -6,6 +6,12 @@ import { BITS, ORDERS } from "../quantize/scheme.js";
 import { METHODS } from "../quantize/slab.js";
 import { parseBytes } from "./units.js";
 
+/** The texts to calibrate on, for each command that does. Which sets have names, an unknown one is told. */
+export const CALIBRATION = {
+  type: "string",
+  describe: "builtin, c4, wikitext, chat, code or multilingual; a text, a JSONL file or a folder of them; a data set on the Hub, as org/name[:config][/split]; or several of these, with commas [default: builtin, and c4 for a model on the Hub]",
+} as const;
+
 /** The options that say how to quantize, for each command that asks for them, and the source. */
 export function settingsOptions(yargs: Argv) {
   return yargs
@@ -26,7 +32,7 @@ export function settingsOptions(yargs: Argv) {
     .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs a second forward pass [default: off]" })
     .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })
     .option("damp", { type: "number", default: 0.01, describe: "damping of the Hessian, as a share of its mean diagonal" })
-    .option("calibration", { type: "string", default: "builtin", describe: "a text, a JSONL file or a folder of them; builtin: the text that comes with Shardsmith" })
+    .option("calibration", CALIBRATION)
     .option("samples", { type: "number", default: 128, describe: "calibration sequences" })
     .option("sequence-length", { type: "number", describe: "tokens a sequence [default: 2048, or what the model was made for]" })
     .option("seed", { type: "number", default: 0, describe: "of the choice of calibration documents" })

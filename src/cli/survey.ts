@@ -2,6 +2,7 @@ import type { Argv, ArgumentsCamelCase } from "yargs";
 import { FORMATS } from "../formats/formats.js";
 import { survey, type SurveyedGroup, type SurveyEvent, type SurveyResult } from "../index.js";
 import { GROUP_SIZES } from "../pipeline/options.js";
+import { CALIBRATION } from "./settings.js";
 import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
 import { formatCount, parseBytes } from "./units.js";
@@ -18,7 +19,7 @@ export function builder(yargs: Argv) {
     .option("target-bits", { type: "number", describe: "say how quantize would spend so many bits a weight" })
     .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
     .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale [default: as quantize chooses]" })
-    .option("calibration", { type: "string", default: "builtin", describe: "a text, a JSONL file or a folder of them; builtin: the text that comes with Shardsmith" })
+    .option("calibration", CALIBRATION)
     .option("samples", { type: "number", default: 128, describe: "as for quantize; the survey takes a few of them" })
     .option("sequence-length", { type: "number", describe: "as for quantize" })
     .option("seed", { type: "number", default: 0, describe: "of the choice of calibration documents" })
@@ -37,8 +38,9 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
     else status.update({ done: event.done, doing: `survey, layer ${String(event.layer + 1)}/${String(event.layers)}` });
   };
   const result = await survey({
-    source: args.source, format: args.format, calibration: args.calibration, samples: args.samples, seed: args.seed,
+    source: args.source, format: args.format, samples: args.samples, seed: args.seed,
     memory: parseBytes(args.memory, "memory"), signal, onEvent,
+    ...(args.calibration !== undefined && { calibration: args.calibration }),
     ...(args.targetBits !== undefined && { targetBits: args.targetBits }),
     ...(args.groupSize !== undefined && { groupSize: args.groupSize }),
     ...(args.sequenceLength !== undefined && { sequenceLength: args.sequenceLength }),
@@ -50,6 +52,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
     console.log(JSON.stringify({ type: "done", ...rest, ...(choice && { choice: { ...choice, wishes: Object.fromEntries(choice.wishes) } }) }));
     return;
   }
+  for (const message of result.warnings) console.error(`Warning: ${message}`);
   console.log(text(result, args.all));
 }
 

@@ -1,3 +1,4 @@
+import type { CalibrationPart } from "../calibration/calibration-set.js";
 import type { BitsMix } from "../formats/format.js";
 import type { LinearReport, Report } from "../report/report.js";
 
@@ -14,7 +15,14 @@ export type QuantizeEvent =
   | { readonly type: "survey"; readonly layer: number; readonly layers: number; readonly done: number }
   /** What it chose; an earlier run may have, which this one takes up. */
   | { readonly type: "choice"; readonly targetBits: number; readonly mix: BitsMix; readonly kept: number }
-  | { readonly type: "calibration"; readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number; readonly sequenceLength: number }
+  | {
+      readonly type: "calibration";
+      readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number; readonly sequenceLength: number;
+      /** What each text gave, and of data sets the commit. The seed chose among their documents. */
+      readonly parts: readonly CalibrationPart[]; readonly seed: number;
+      /** Why these texts, where nobody chose them. */
+      readonly why?: string;
+    }
   /** An interrupted run is taken up at this layer. */
   | { readonly type: "resume"; readonly layer: number }
   | {

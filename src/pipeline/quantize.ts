@@ -1,3 +1,4 @@
+import type { CalibrationSet } from "../calibration/calibration-set.js";
 import type { Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
 import type { LinearPlan } from "../formats/format.js";
@@ -81,10 +82,9 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
     },
   };
   if (calibration !== undefined) {
-    const { set, sequenceLength } = calibration;
-    emit({ type: "calibration", origin: set.origin, documents: set.documents, sequences: set.sequences.length, tokens: set.tokens, sequenceLength });
-    const asked = settings.samples * sequenceLength;
-    if (set.tokens < asked) warnings.add(`${set.origin} gives ${String(set.tokens)} tokens, and ${String(asked)} were asked for: calibration uses what there is`);
+    const { set, sequenceLength, why } = calibration;
+    emit({ type: "calibration", ...told(set), sequenceLength, seed: settings.seed, ...(why !== undefined && { why }) });
+    for (const message of calibration.warnings) warnings.add(message);
   }
   signal?.throwIfAborted();
 
@@ -145,6 +145,10 @@ async function checkSpace(job: QuantizeJob, { bytes, decoder, settings }: Prepar
   if (free < bytes + hidden) {
     throw new InputError(`${job.sink.label} has ${megabytes(free)} free; the checkpoint takes ${megabytes(bytes)}${hidden > 0 ? `, and hidden states ${megabytes(hidden)} while it is made` : ""}`);
   }
+}
+
+function told({ origin, documents, sequences, tokens, parts }: CalibrationSet): Required<NonNullable<Report["calibration"]>> {
+  return { origin, documents, sequences: sequences.length, tokens, parts };
 }
 
 function megabytes(bytes: number): string {
@@ -429,7 +433,7 @@ class Run {
     this.shards.sort((a, b) => (a.file < b.file ? -1 : 1));
     const report: Report = {
       shardsmith: VERSION, source: source.label, ...(source.hub && { hub: { repo: source.hub.repo, commit: source.hub.commit, bytesRead: source.hub.bytesRead() } }), engine: this.engine.description, run: this.identity,
-      ...(set && { calibration: { origin: set.origin, documents: set.documents, sequences: set.sequences.length, tokens: set.tokens } }),
+      ...(set && { calibration: told(set) }),
       linears: this.linears, notices: plan.notices, warnings: this.warnings.all,
       sourceBytes, bytes, bitsPerWeight: plan.bitsPerWeight,
       shards: this.shards, seconds: this.watch.elapsed(), parts: this.watch.parts, resumedAtLayer: resumed,

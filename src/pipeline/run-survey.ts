@@ -1,3 +1,4 @@
+import type { CalibrationPart } from "../calibration/calibration-set.js";
 import type { Engine } from "../engine/engine.js";
 import type { Source } from "../source/source.js";
 import { calibrationOf, type CalibrationText } from "./calibrate.js";
@@ -25,6 +26,9 @@ export type SurveyEvent = { readonly type: "survey"; readonly layer: number; rea
 /** What a survey found and, with `targetBits`, what `quantize` would make of it. */
 export interface SurveyResult extends Survey {
   readonly source: string;
+  /** What each text gave. */
+  readonly calibration: readonly CalibrationPart[];
+  readonly warnings: readonly string[];
   readonly choice?: BitsChoice;
 }
 
@@ -34,14 +38,14 @@ export async function runSurvey(job: SurveyJob): Promise<SurveyResult> {
   const prepared = await prepareRun(source, { ...job.settings, method: "gptq" });
   const { checkpoint, settings, plan } = prepared;
   const decoder = prepared.decoder!;
-  const { set } = await calibrationOf(job.calibration, checkpoint, decoder, settings);
+  const { set, warnings } = await calibrationOf(job.calibration, checkpoint, decoder, settings);
   const survey = await withEngine(job, (engine) =>
     surveyModel({
       engine, checkpoint, decoder, linears: plan.linears, sequences: set.sequences, memory: settings.memory, scratch: job.scratch, signal,
       onLayer: (layer) => job.onEvent?.(surveyed(layer, decoder.layers)),
     }),
   );
-  return { source: source.label, ...survey, ...(settings.targetBits !== undefined && { choice: chooseBits(prepared, survey, settings.targetBits) }) };
+  return { source: source.label, calibration: set.parts, warnings, ...survey, ...(settings.targetBits !== undefined && { choice: chooseBits(prepared, survey, settings.targetBits) }) };
 }
 
 /** The event after a layer. Each carries four variants more than the one before. */

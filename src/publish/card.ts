@@ -5,7 +5,7 @@ import { verdictsOf } from "../formats/verdicts.js";
 import { FAMILIES } from "../model/families/families.js";
 import { BITS, type Bits } from "../quantize/scheme.js";
 import type { LinearReport, Report } from "../report/report.js";
-import { commandOf, lastPart, withoutFolders } from "./command.js";
+import { calibrationNameOf, commandOf, lastPart, withoutFolders } from "./command.js";
 import { nodeOf, parseFrontMatter, splitCard, textsIn } from "./front-matter.js";
 import { LOADING } from "./loading.js";
 
@@ -173,7 +173,7 @@ function making(report: Report): string {
   const { calibration, run, engine, shardsmith } = report;
   const rows: [string, string][] = [
     ["method", run["method"] === "rtn" ? "round to nearest" : gptqText(run)],
-    ["calibration", calibration === undefined ? "none" : `${plain(withoutFolders(calibration.origin))}: ${count(calibration.tokens)} tokens in ${count(calibration.sequences)} sequences, seed ${String(run["seed"])}`],
+    ["calibration", calibration === undefined ? "none" : `${plain(calibrationNameOf(calibration))}: ${count(calibration.tokens)} tokens in ${count(calibration.sequences)} sequences, seed ${String(run["seed"])}`],
     ["Shardsmith", shardsmith],
     ["computed by", plain(engine)],
   ];

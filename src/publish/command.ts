@@ -35,9 +35,16 @@ export function commandOf({ run, source, hub, calibration }: Report): string {
     if (kind === "flag") return [value === true ? `--${option}` : `--no-${option}`];
     return (kind === "list" ? String(value).split(" ") : [String(value)]).map((one) => `--${option} ${quoted(one)}`);
   });
-  if (calibration !== undefined && calibration.origin !== BUILTIN) options.push(`--calibration ${quoted(withoutFolders(calibration.origin))}`);
+  // For a model on the Hub it is not the default.
+  if (calibration?.origin === BUILTIN && hub !== undefined) options.push("--calibration builtin");
+  else if (calibration !== undefined && calibration.origin !== BUILTIN) options.push(`--calibration ${quoted(calibrationNameOf(calibration))}`);
   const lines = Array.from({ length: Math.ceil(options.length / OPTIONS_A_LINE) }, (_, i) => options.slice(i * OPTIONS_A_LINE, (i + 1) * OPTIONS_A_LINE).join(" "));
   return [`npx shardsmith quantize ${quoted(hub === undefined ? lastPart(source) : `${hub.repo}@${hub.commit}`)} -o quantized`, ...lines].join(" \\\n  ");
+}
+
+/** What it was calibrated on, without the folders that files lay in. */
+export function calibrationNameOf({ origin, parts }: NonNullable<Report["calibration"]>): string {
+  return parts?.map((part) => withoutFolders(part.origin)).join(",") ?? withoutFolders(origin);
 }
 
 /** The last part of what is a path on somebody's machine; anything else, as a data set of the Hub, as it is. */

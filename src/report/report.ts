@@ -1,3 +1,5 @@
+import type { CalibrationPart } from "../calibration/calibration-set.js";
+
 /** What became of one linear. */
 export interface LinearReport {
   readonly name: string;
@@ -34,7 +36,11 @@ export interface Report {
   readonly hub?: { readonly repo: string; readonly commit: string; readonly bytesRead: number };
   readonly engine: string;
   readonly run: Readonly<Record<string, string | number | boolean>>;
-  readonly calibration?: { readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number };
+  readonly calibration?: {
+    readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number;
+    /** What each text gave; absent from reports of version 0.1. */
+    readonly parts?: readonly CalibrationPart[];
+  };
   readonly linears: readonly LinearReport[];
   readonly notices: readonly string[];
   readonly warnings: readonly string[];

@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { basename, dirname, extname, join } from "node:path";
 
 import { InputError } from "../errors.js";
+import type { NamedDataSet } from "./named-data-set.js";
 
 /** A text with the name of the file that it was read from. */
 export interface TextFile {
@@ -41,6 +42,11 @@ export async function builtinCalibrationText(): Promise<TextFile[]> {
   const one = createRequire(import.meta.url).resolve("#calibration-data/multilingual.txt");
   const files = await readTextFiles(dirname(one));
   return files.map((file) => ({ name: `built-in ${basename(file.name)}`, text: file.text }));
+}
+
+/** The data sets that have names, which come with the package as well. */
+export async function namedDataSets(): Promise<NamedDataSet[]> {
+  return JSON.parse(await readFile(createRequire(import.meta.url).resolve("#calibration-data/data-sets.json"), "utf8")) as NamedDataSet[];
 }
 
 async function readTextFile(path: string): Promise<TextFile> {

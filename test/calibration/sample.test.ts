@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { buildCalibrationSet, sequencesOf } from "#src/calibration/sample.js";
+import { buildCalibrationSet as buildOfTexts, sequencesOf, type SampleOptions } from "#src/calibration/sample.js";
 import type { Tokenizer } from "#src/calibration/tokenizer.js";
 import { InputError } from "#src/errors.js";
 
@@ -21,6 +21,7 @@ function letters(): Tokenizer & { readonly seen: string[] } {
 }
 
 const options = { samples: 3, sequenceLength: 4, seed: 0, origin: "test.txt", vocabSize: 65536 };
+const buildCalibrationSet = (documents: readonly string[], tokenizer: Tokenizer, { origin, ...rest }: SampleOptions & { readonly origin: string }) => buildOfTexts([{ origin, documents }], tokenizer, rest);
 const flat = (sequences: readonly Uint32Array[]) => sequences.flatMap((sequence) => [...sequence]);
 /** Token stream back to documents. */
 const documentsIn = (ids: readonly number[]) => String.fromCharCode(...ids).split("\0").slice(1);

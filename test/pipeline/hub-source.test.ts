@@ -49,7 +49,7 @@ async function run(output: string, far: boolean, settings: QuantizeSettings = {}
     const report = await runQuantize({
       source, sink, prepared: await prepareRun(source, { ...SETTINGS, ...settings }),
       engine: () => createOnnxEngine({ threads: 1 }),
-      calibration: () => Promise.resolve({ documents: TEXT, origin: "a text" }),
+      calibration: () => Promise.resolve({ texts: [{ documents: TEXT, origin: "a text" }] }),
       ...(onEvent && { onEvent: (event) => { onEvent(event, reads); } }), ...(signal && { signal }),
     });
     return { report, reads };

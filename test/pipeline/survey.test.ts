@@ -54,7 +54,7 @@ describe("a survey", () => {
     const checkpoint = await openCheckpoint(source);
     const decoder = decoderOf(checkpoint.config, "config.json");
     const { set } = await calibrationOf(
-      async () => ({ documents: documentsOf(await builtinCalibrationText()), origin: "" }), checkpoint, decoder, resolveSettings(FEW),
+      async () => ({ texts: [{ documents: documentsOf(await builtinCalibrationText()), origin: "" }] }), checkpoint, decoder, resolveSettings(FEW),
     );
     const embedded = (sequences: readonly Uint32Array[]) => embedBatch((tensor, rows) => checkpoint.readRows(tensor, rows), decoder, sequences);
     const read = (name: string) => checkpoint.readFloat32(name);
