@@ -5,6 +5,7 @@ import { documentsOf } from "./calibration/documents.js";
 import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
+import { hubOfEnvironment } from "./hub/environment.js";
 import type { CalibrationText } from "./pipeline/calibrate.js";
 import { calibrationTexts, type TextPlaces } from "./pipeline/calibration-text.js";
 import { cardBeside, EVALUATION_FILE, reportBeside, savedEvaluation } from "./pipeline/card.js";
@@ -22,6 +23,7 @@ import { runQuantize } from "./pipeline/quantize.js";
 import { runSurvey, type SurveyEvent, type SurveyResult } from "./pipeline/run-survey.js";
 import { CARD_FILE } from "./publish/card.js";
 import type { Report } from "./report/report.js";
+import { openHubDataSet } from "./source/data-set-hub.js";
 import { isThere, openFolder } from "./source/folder.js";
 import type { Source } from "./source/source.js";
 import { builtinCalibrationText, namedDataSets, readTextFiles } from "./source/text-files.js";
@@ -229,7 +231,7 @@ function engineOf(threads: number | undefined): () => Promise<Engine> {
 function calibrationText(choice: string | undefined, source: Source, signal: AbortSignal | undefined): CalibrationText {
   const places: TextPlaces = {
     isThere, readTextFiles, builtin: builtinCalibrationText, named: namedDataSets,
-    dataSet: () => Promise.reject(new InputError("data sets on the Hub are not read yet")),
+    dataSet: async (repo, revision, folder) => openHubDataSet(await hubOfEnvironment(), repo, revision, folder, signal && { signal }),
   };
   return (seed) => calibrationTexts(choice, source.hub !== undefined, places, seed, signal);
 }

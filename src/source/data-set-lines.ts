@@ -40,15 +40,23 @@ async function* piecesOf(files: DataSetFiles, path: string, start: number, end: 
 /** @param whole what follows the last line end is a line as well, and not one that was cut */
 async function* split(pieces: AsyncIterable<Uint8Array>, whole: boolean, label: string): AsyncGenerator<string> {
   const decoder = new TextDecoder();
-  let rest = "";
+  /** Of the line under way: put together once, however many pieces it is of. */
+  let rest: string[] = [];
+  let length = 0;
   for await (const piece of pieces) {
-    const lines = (rest + decoder.decode(piece, { stream: true })).split("\n");
-    rest = lines.pop()!;
-    if (rest.length > LONGEST_LINE) throw new InputError(`${label}: has a line of more than ${String(LONGEST_LINE)} characters`);
-    yield* lines;
+    const text = decoder.decode(piece, { stream: true });
+    rest.push(text);
+    length += text.length;
+    if (text.includes("\n")) {
+      const lines = rest.join("").split("\n");
+      rest = [lines.pop()!];
+      length = rest[0].length;
+      yield* lines;
+    }
+    if (length > LONGEST_LINE) throw new InputError(`${label}: has a line of more than ${String(LONGEST_LINE)} characters`);
   }
-  rest += decoder.decode();
-  if (whole && rest !== "") yield rest;
+  const last = rest.join("") + decoder.decode();
+  if (whole && last !== "") yield last;
 }
 
 /**

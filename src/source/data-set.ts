@@ -82,7 +82,7 @@ function joined(lines: readonly Document[], begins: RegExp): string[] {
     if (begins.test(line)) documents.push([]);
     documents.at(-1)!.push(line);
   }
-  return (documents.length > 2 ? documents.slice(1, -1) : documents).map((document) => document.join(""));
+  return (documents.length > 2 ? documents.slice(1, -1) : documents.slice(-1)).map((document) => document.join(""));
 }
 
 async function* linesDrawn(files: DataSetFiles, path: string, { field }: Draw, random: () => number): AsyncGenerator<Document> {
