@@ -82,7 +82,7 @@ TEMPLATES = {
     {%- if m.role == 'assistant' and '</think>' in content and loop.index0 < ns.last %}
         {%- set content = content.split('</think>')[-1].lstrip('\n') %}
     {%- endif %}
-    {{- turn(m.role, content) }}
+    {{- turn(m.role, content) }}{% if loop.last %}{% for i in range(3) %}{{ i }}{% endfor %}{{ range(5, 0, -2) | list }}{% endif %}
 {%- endfor -%}""",
 }
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}

@@ -14,6 +14,9 @@ const TOKENS = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
 /** What templates that write today's date are told: Llama 3's own date for want of another. The same run must give the same tokens tomorrow. */
 const DATE = new Date(2024, 6, 26);
 
+/** What `strftime_now` is called here: the library lets nobody take the place of its own. */
+const CLOCK = "strftime_then";
+
 /**
  * The chat template of a checkpoint, from the texts of chat_template.jinja, which goes first, and of tokenizer_config.json: its
  * `chat_template` is a template, or a list of which the one named `default` is meant. None, where neither has any.
@@ -30,8 +33,8 @@ export function chatTemplateOf(jinja: string | undefined, tokenizerConfigJson: s
   return {
     render(turns) {
       if (turns.some(({ role }) => role === undefined)) throw new Error("a turn has no role");
-      template ??= new Template(source);
-      return template.render({ messages: turns, add_generation_prompt: false, tools: null, documents: null, ...tokens, strftime_now });
+      template ??= new Template(source.replaceAll("strftime_now", CLOCK));
+      return template.render({ ...tokens, messages: turns, add_generation_prompt: false, tools: null, documents: null, [CLOCK]: strftime });
     },
   };
 }
@@ -51,7 +54,7 @@ function contentOf(value: unknown): string | undefined {
 }
 
 /** Python's `strftime` on the fixed date, in English, as far as templates use it. */
-function strftime_now(format: string): string {
+function strftime(format: string): string {
   const english = (options: Intl.DateTimeFormatOptions): string => new Intl.DateTimeFormat("en", options).format(DATE);
   const parts: Readonly<Record<string, string>> = {
     "%Y": "2024", "%m": "07", "%d": "26", "%b": english({ month: "short" }), "%B": english({ month: "long" }), "%A": english({ weekday: "long" }), "%a": english({ weekday: "short" }),

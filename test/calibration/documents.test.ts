@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { documentsOf } from "#src/calibration/documents.js";
+import { conversationsAndTextsOf, documentsOf } from "#src/calibration/documents.js";
 import { InputError } from "#src/errors.js";
 
 const ofText = (text: string) => documentsOf([{ name: "a.txt", text }]);
@@ -57,6 +57,16 @@ describe("JSON lines", () => {
     expect(() => ofLines({ messages: "x" })).toThrow(new InputError(`a.jsonl, line 1: "messages" is not an array`));
     expect(() => ofLines({ conversations: [{ role: "user", content: "x" }, { role: "user" }] }))
       .toThrow(new InputError(`a.jsonl, line 1: "conversations", turn 2: "content" is not a string`));
+  });
+
+  it("keep conversations as turns where it is asked, and know who speaks in two ways", () => {
+    const text = [{ messages: [{ role: "user", content: "Hi", id: 3 }] }, { conversations: [{ from: "human", value: "a" }, { from: "gpt", value: "b" }, { from: "tool", value: "c" }] }, { messages: [{ content: "x" }] }]
+      .map((line) => JSON.stringify(line)).join("\n");
+    expect(conversationsAndTextsOf([{ name: "a.jsonl", text }])).toEqual([
+      [{ role: "user", content: "Hi" }],
+      [{ role: "user", content: "a" }, { role: "assistant", content: "b" }, { role: "tool", content: "c" }],
+      [{ content: "x" }],
+    ]);
   });
 
   it("without any text are refused", () => {

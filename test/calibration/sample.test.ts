@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import { buildCalibrationSet as buildOfTexts, sequencesOf, type SampleOptions } from "#src/calibration/sample.js";
+import { joinedTurns, type Document, type Turn } from "#src/calibration/documents.js";
 import type { Tokenizer } from "#src/calibration/tokenizer.js";
 import { InputError } from "#src/errors.js";
 
@@ -125,6 +126,66 @@ describe("buildCalibrationSet", () => {
   it("refuses text that makes no sequence", async () => {
     await expect(buildCalibrationSet([], letters(), options)).rejects.toThrow(new InputError("test.txt: too little text to calibrate on"));
     await expect(buildCalibrationSet([""], letters(), options)).rejects.toThrow(new InputError("test.txt: too little text to calibrate on"));
+  });
+});
+
+describe("several texts", () => {
+  const drawn = (all: readonly Document[], log: string[] = []): AsyncIterable<Document> => ({
+    [Symbol.asyncIterator]: async function* () {
+      try {
+        for (const document of all) {
+          log.push(joinedTurns(document));
+          yield await Promise.resolve(document);
+        }
+      } finally {
+        log.push("closed");
+      }
+    },
+  });
+  const sized = { ...options, samples: 4, sequenceLength: 10 };
+
+  it("give about the same number of tokens each, and what one lacks is taken of the others", async () => {
+    const texts = [{ origin: "a", documents: drawn(["aaa", "aaaa"]) }, { origin: "b", documents: drawn(Array.from({ length: 20 }, () => "b")) }, { origin: "c", documents: ["cccccccccc"] }];
+    const set = await buildOfTexts(texts, letters(), sized);
+    expect(String.fromCharCode(...flat(set.sequences))).toBe("\0aaa\0b\0cccccccccc\0b\0aaaa\0b\0b\0b\0b\0b\0b\0b\0b");
+    expect(set).toMatchObject({
+      origin: "a,b,c", documents: 13, tokens: 40,
+      parts: [{ origin: "a", documents: 2, tokens: 9 }, { origin: "b", documents: 10, tokens: 20 }, { origin: "c", documents: 1, tokens: 11 }],
+    });
+  });
+
+  it("are drawn no further than is needed, and closed", async () => {
+    const log: string[] = [];
+    const set = await buildOfTexts([{ origin: "a", dataSet: { repo: "org/a", commit: "1" }, documents: drawn(["123456", "789012", "x", "y"], log) }], letters(), { ...sized, samples: 1 });
+    expect(log).toEqual(["123456", "789012", "closed"]);
+    expect(set.parts).toEqual([{ origin: "a", dataSet: { repo: "org/a", commit: "1" }, documents: 2, tokens: 10 }]);
+    log.length = 0;
+    await expect(buildOfTexts([{ origin: "a", documents: drawn(["zzz"], log) }], letters(), { ...sized, vocabSize: 100 })).rejects.toThrow(InputError);
+    expect(log).toEqual(["zzz", "closed"]);
+  });
+
+  it("of conversations go through the model's template, without special tokens beside its own", async () => {
+    let asked = 0;
+    const chatTemplate = () => {
+      asked++;
+      return Promise.resolve({
+        render: (turns: readonly Turn[]) => {
+          if (turns[0].role === "system") throw new Error("no system");
+          return turns.map(({ role, content }) => `<${role!}>${content}`).join("");
+        },
+      });
+    };
+    const documents = ["plain", [{ role: "user", content: "q" }, { role: "assistant", content: "a" }], [{ role: "system", content: "s" }, { role: "user", content: "u" }]];
+    const set = await buildOfTexts([{ origin: "a", documents: drawn(documents) }], letters(), { ...sized, chatTemplate });
+    expect(String.fromCharCode(...flat(set.sequences))).toBe("\0plain<user>q<assistant>a\0s\n\nu");
+    expect(set.parts[0].conversations).toEqual({ all: 2, templated: 1, refusal: "no system" });
+    expect(asked).toBe(1);
+    const joined = await buildOfTexts([{ origin: "a", documents: drawn(documents.slice(1, 2)) }], letters(), sized);
+    expect(String.fromCharCode(...flat(joined.sequences))).toBe("\0q\n\na");
+    expect(joined.parts[0].conversations).toEqual({ all: 1, templated: 0 });
+    // Text alone needs no template.
+    await buildOfTexts([{ origin: "a", documents: ["plain"] }], letters(), { ...sized, chatTemplate });
+    expect(asked).toBe(1);
   });
 });
 
