@@ -94,6 +94,7 @@ async function send(hub: Hub, url: string, init: RequestInit, { signal, stall = 
             throw brokenBy(error);
           });
           rest();
+          signal?.throwIfAborted();
           if (done) break;
           yield value;
         }
