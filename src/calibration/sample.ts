@@ -36,8 +36,8 @@ const PART_CHARACTERS = 2 ** 20;
 /**
  * Documents to token sequences: shuffled by seed, encoded each with the special tokens that the model expects, laid end to end, and
  * cut every `sequenceLength` tokens. Nothing is repeated or left out between the first and the last token used; a document may begin
- * in one sequence and end in the next, and is cut nowhere else. Of several texts, the next document is always of that which has given the fewest
- * tokens. Conversations go through the model's chat template, which writes special tokens itself. Text is tokenized, and drawn, only as far as it is
+ * in one sequence and end in the next, and is cut nowhere else. Several texts give equal shares, as far as they have so much: the next document is of that
+ * which has given the fewest tokens, and only what would be more than its text's share is left out. Conversations go through the model's chat template, which writes special tokens itself. Text is tokenized, and drawn, only as far as it is
  * needed. If it is too short for `samples`, there are fewer sequences, the last of them of what remained (if that is two tokens or more): compare
  * `tokens` with what was asked for.
  * Throws `InputError` for text without tokens, tokens beyond the vocabulary, and options out of range.
@@ -56,15 +56,17 @@ export async function buildCalibrationSet(texts: readonly TextSource[], tokenize
   let template: Promise<ChatTemplate | undefined> | undefined;
   try {
     while (total < wanted) {
-      const from = all.filter(({ ended }) => !ended).reduce<Drawing | undefined>((least, other) => (least === undefined || other.drawn < least.drawn ? other : least), undefined);
-      if (from === undefined) break;
+      const open = all.filter(({ ended }) => !ended);
+      if (open.length === 0) break;
+      const from = open.reduce((least, other) => (other.drawn < least.drawn ? other : least));
+      const share = Math.ceil((wanted - all.reduce((sum, { ended, drawn }) => sum + (ended ? drawn : 0), 0)) / open.length);
       const document = await from.next();
       if (document === undefined) continue;
       const { text, templated } = typeof document === "string" ? { text: document, templated: false } : from.written(document, await (template ??= chatTemplate?.()));
       const before = total;
       for (const [i, part] of partsOf(text).entries()) {
-        if (total >= wanted) break;
-        const ids = tokenizer.encode(part, { addSpecialTokens: i === 0 && !templated });
+        if (from.drawn >= share) break;
+        const ids = tokenizer.encode(part, { addSpecialTokens: i === 0 && !templated }).subarray(0, share - from.drawn);
         requireVocabulary(ids, vocabSize, from.origin);
         encoded.push({ ids, from });
         total += ids.length;

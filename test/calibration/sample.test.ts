@@ -154,6 +154,12 @@ describe("several texts", () => {
     });
   });
 
+  it("give their shares however long their documents are", async () => {
+    const set = await buildOfTexts([{ origin: "a", documents: drawn(["a".repeat(100)]) }, { origin: "b", documents: drawn(["bb", "bb", "b".repeat(100), "bb"]) }, { origin: "c", documents: ["c"] }], letters(), sized);
+    expect(String.fromCharCode(...flat(set.sequences))).toBe(`\0${"a".repeat(13)}\0bb\0c\0bb\0${"b".repeat(12)}\0bb`);
+    expect(set.parts.map(({ tokens }) => tokens)).toEqual([14, 22, 2]);
+  });
+
   it("are drawn no further than is needed, and closed", async () => {
     const log: string[] = [];
     const set = await buildOfTexts([{ origin: "a", dataSet: { repo: "org/a", commit: "1" }, documents: drawn(["123456", "789012", "x", "y"], log) }], letters(), { ...sized, samples: 1 });
