@@ -25,7 +25,7 @@ import { sameMeasurement, tablesOf, worseThanPlain, type Measurement, type Row }
 /** Options of `shardsmith quantize`. Plain is GPTQ as the others have it; a preset of one's own is given as NAME:OPTIONS. */
 const PRESETS: Readonly<Record<string, string>> = {
   rtn: "--method rtn --no-search",
-  plain: "--no-search --refine 0 --no-awq --no-retarget",
+  plain: "--no-search --refine 0 --no-awq --no-retarget --shrink 0",
   fast: "--quality fast",
   balanced: "--quality balanced",
   best: "--quality best",

@@ -32,6 +32,7 @@ export function settingsOptions(yargs: Argv) {
     .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs a second forward pass [default: off]" })
     .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })
     .option("damp", { type: "number", default: 0.01, describe: "damping of the Hessian, as a share of its mean diagonal" })
+    .option("shrink", { type: "number", default: 0.1, describe: "how much less than the calibration text shows channels are taken to be correlated" })
     .option("calibration", CALIBRATION)
     .option("samples", { type: "number", default: 128, describe: "calibration sequences" })
     .option("sequence-length", { type: "number", describe: "tokens a sequence [default: 2048, or what the model was made for]" })
@@ -46,7 +47,7 @@ type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof setting
 /** What was given, as the library takes it. Throws `InputError` for what no option can be. */
 export function settingsOf(args: Arguments): QuantizeSettings {
   return {
-    method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, quality: args.quality, search: args.search, damp: args.damp,
+    method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, quality: args.quality, search: args.search, damp: args.damp, shrink: args.shrink,
     keep: args.keep, bitsFor: args.bitsFor.map(parseBitsFor),
     samples: args.samples, seed: args.seed,
     maxShardSize: parseBytes(args.maxShardSize, "max-shard-size"), memory: parseBytes(args.memory, "memory"),

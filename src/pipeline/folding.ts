@@ -43,7 +43,7 @@ interface Prepared {
 export async function prepare(run: LinearRun, stage: Stage, gathering: Gathering, scheme: QuantScheme, weights: readonly Float32Array[], before: readonly Quantized[]): Promise<Prepared> {
   const { engine, settings, watch } = run;
   const { sum, cross: sums, rows } = await watch.time("hessian", () => gathering.finish());
-  const options = { order: settings.order, groupSize: scheme.groupSize, damp: settings.damp };
+  const options = { order: settings.order, groupSize: scheme.groupSize, damp: settings.damp, shrink: settings.shrink };
   const source = settings.awq && weights.length > 0 ? await sourceOf(run, stage.fold, before) : undefined;
   const { prepared, scales, unscaled }: ScaledHessian = await watch.time("factor", async () =>
     source === undefined ? { prepared: await prepareHessianIn(engine, sum, rows, options) } : prepareScaledIn(engine, sum, rows, options, weights, scheme, source.producer),

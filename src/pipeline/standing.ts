@@ -6,11 +6,14 @@ import { checkSameRun, parseJournal, type JournalEntry, type RunIdentity } from 
 import type { PreparedRun } from "./prepare-run.js";
 import type { Sink } from "./sink.js";
 
-/** The commit of a Hub's repo that an unfinished run reads, by the first line of its journal; undefined where it reads something else. */
-export function commitOf(firstOfJournal: string, repo: string): string | undefined {
-  const source = runOf(firstOfJournal)?.["source"];
+/**
+ * The commit of a Hub's repo that an unfinished run reads, as its model or as a data set, by the first line of its journal; undefined where it reads
+ * something else.
+ */
+export function commitOf(firstOfJournal: string, repo: string, as: "source" | "data sets" = "source"): string | undefined {
+  const repos = runOf(firstOfJournal)?.[as];
   const prefix = `${repo}@`;
-  return typeof source === "string" && source.startsWith(prefix) ? source.slice(prefix.length) : undefined;
+  return typeof repos === "string" ? repos.split(" ").find((one) => one.startsWith(prefix))?.slice(prefix.length) : undefined;
 }
 
 function runOf(line: string): RunIdentity | undefined {
@@ -27,7 +30,8 @@ export const REPORT_FILE = "shardsmith.json";
 
 /** See `RunIdentity`. */
 export async function identityOf({ checkpoint, settings, plan }: PreparedRun, engine: string, calibration: CalibrationSet | undefined): Promise<RunIdentity> {
-  const { method, bits, format, symmetric, order, search, refine, awq, retarget, damp, seed, maxShardSize } = settings;
+  const dataSets = calibration?.parts.flatMap(({ dataSet }) => (dataSet === undefined ? [] : [`${dataSet.repo}@${dataSet.commit}`])) ?? [];
+  const { method, bits, format, symmetric, order, search, refine, awq, retarget, damp, shrink, seed, maxShardSize } = settings;
   const { hub } = checkpoint.source;
   const prints = await checkpoint.fingerprints();
   return {
@@ -39,7 +43,8 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
     ...(settings.lmHead !== undefined && { lm_head: settings.lmHead }),
     ...(settings.targetBits !== undefined && { "target bits": settings.targetBits }),
     "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
-    ...(calibration && { order, refine, awq, retarget, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
+    ...(calibration && { order, refine, awq, retarget, damp, shrink, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
+    ...(dataSets.length > 0 && { "data sets": [...new Set(dataSets)].join(" ") }),
     engine,
     ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),
     "source config.json": JSON.stringify(checkpoint.config),

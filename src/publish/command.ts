@@ -17,6 +17,7 @@ const OPTIONS: readonly { readonly key: string; readonly option: string; readonl
   { key: "awq", option: "awq", kind: "flag" },
   { key: "retarget", option: "retarget", kind: "flag" },
   { key: "damp", option: "damp", kind: "value" },
+  { key: "shrink", option: "shrink", kind: "value" },
   { key: "samples", option: "samples", kind: "value" },
   { key: "sequence length", option: "sequence-length", kind: "value" },
   { key: "seed", option: "seed", kind: "value" },

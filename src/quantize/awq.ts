@@ -41,7 +41,9 @@ export async function prepareScaled(
 ): Promise<ScaledHessian> {
   const plain = await prepareHessian(la, sum, tokens, options);
   if ("problem" in plain) return { prepared: plain };
-  const { n, lambda } = plain;
+  const { n } = plain;
+  // What damping and shrinkage add to the diagonal.
+  const added = plain.diagonal.map((h, j) => h - plain.matrix[j * n + j]);
   const rows = samples.length / n;
 
   let best: Float64Array<ArrayBuffer> | undefined;
@@ -53,7 +55,7 @@ export async function prepareScaled(
     const rounded = roundToNearest(weight, rows, n, scheme, true, diagonal);
     // Δ·diag(1/s) in the metric of H is Δ in that of the scaled H.
     const difference = samples.map((w, i) => w - rounded.dequantized[i] / s[i % n]);
-    const error = (await outputEnergy(la, difference, rows, n, plain.matrix)) + lambda * (await outputEnergy(la, difference, rows, n));
+    const error = difference.reduce((sum, d, i) => sum + added[i % n] * d * d, await outputEnergy(la, difference, rows, n, plain.matrix));
     if (error < least) {
       least = error;
       best = s;

@@ -11,6 +11,11 @@ export interface HessianOptions {
   readonly groupSize: number;
   /** λ as a fraction of the mean diagonal; 0.01 … 0.05 are usual. */
   readonly damp: number;
+  /**
+   * Of each diagonal element, the share that is added to it besides: all correlations between channels count 1 / (1 + shrink) of what the calibration
+   * text shows (shrinkage towards the diagonal, Ledoit & Wolf 2004). Default 0.
+   */
+  readonly shrink?: number;
 }
 
 /**
@@ -26,7 +31,7 @@ export interface PreparedHessian {
   readonly matrix: Float32Array;
   /** [n, n] upper triangular with (P(H + λI)Pᵀ)⁻¹ = RᵀR, zero below the diagonal; row and column p belong to channel permutation[p]. */
   readonly factor: Float32Array;
-  /** The diagonal of what was factored [n], channels as they lie: H_jj + λ. Dead inputs have the mean of the others. */
+  /** The diagonal of what was factored [n], channels as they lie: (1 + shrink) H_jj + λ. Dead inputs have the mean of the others for H_jj. */
   readonly diagonal: Float64Array;
   /** [n]: the channel visited at each position. */
   readonly permutation: Int32Array;
@@ -58,7 +63,7 @@ const DAMP_LIMIT = 1;
  * @param tokens rows of X
  */
 export async function prepareHessian(
-  la: LinearAlgebra, sum: Float32Array, tokens: number, { order, groupSize, damp }: HessianOptions,
+  la: LinearAlgebra, sum: Float32Array, tokens: number, { order, groupSize, damp, shrink = 0 }: HessianOptions,
 ): Promise<PreparedHessian | HessianProblem> {
   const n = Math.sqrt(sum.length);
   if (!(tokens > 0)) return { problem: "no tokens", detail: "no calibration token reached it" };
@@ -78,6 +83,7 @@ export async function prepareHessian(
   // The mean of the others rather than 1, so that nothing depends on how large the activations are.
   const mean = dead.length < n ? total / (n - dead.length) : 1;
   for (const j of dead) diagonal[j] = mean;
+  for (let j = 0; j < n; j++) diagonal[j] *= 1 + shrink;
 
   const ordered = new Float64Array(n * n);
   let fraction = damp;

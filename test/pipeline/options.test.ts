@@ -3,7 +3,7 @@ import { QUALITIES, resolveSettings, type QuantizeSettings } from "#src/pipeline
 
 it("fills in what an expert would choose", () => {
   expect(resolveSettings({})).toEqual({
-    method: "gptq", bits: 4, groupSize: undefined, format: "gptq", symmetric: true, order: "group-aware", damp: 0.01,
+    method: "gptq", bits: 4, groupSize: undefined, format: "gptq", symmetric: true, order: "group-aware", damp: 0.01, shrink: 0.1,
     ...QUALITIES.balanced, keep: [], bitsFor: [], targetBits: undefined, lmHead: undefined,
     samples: 128, sequenceLength: undefined, seed: 0, maxShardSize: 5e9, memory: 2e9,
   });
@@ -21,6 +21,7 @@ it.each<[object, string]>([
   [{ order: "random" }, "order is random; it may be natural, group-aware, act"],
   [{ damp: 0 }, "damp is 0; it must lie above 0 and be at most 1"],
   [{ damp: Number.NaN }, "damp is NaN; it must lie above 0 and be at most 1"],
+  [{ shrink: -0.1 }, "shrink is -0.1; it must lie between 0 and 10"],
   [{ samples: 1.5 }, "samples is 1.5; it must be a whole number of at least 1"],
   [{ sequenceLength: 1 }, "sequence length is 1; it must be a whole number of at least 2"],
   [{ seed: -1 }, "seed is -1; it must be a whole number of at least 0"],

@@ -38,6 +38,24 @@ describe("prepareHessian", () => {
     expect(h).toMatchObject({ n, tokens, damp: 0.01, raised: 0, order: "group-aware", groupSize: 4 });
   });
 
+  it("shrinks towards the diagonal what it factors, and not what errors are measured in", async () => {
+    const shrunk = await prepare(sum, tokens, { shrink: 0.25 });
+    const plain = await prepare(sum, tokens);
+    expect(shrunk.matrix).toEqual(plain.matrix);
+    expect(shrunk.permutation).toEqual(plain.permutation);
+    expect(shrunk.lambda).toBe(plain.lambda);
+    for (let i = 0; i < n; i++) expect(shrunk.diagonal[i]).toBeCloseTo(1.25 * (plain.diagonal[i] - plain.lambda) + plain.lambda, 10);
+    const { permutation, factor } = shrunk;
+    const damped = (i: number, j: number): number => (i === j ? shrunk.diagonal[i] : plain.matrix[i * n + j]);
+    for (let p = 0; p < n; p++) {
+      for (let q = 0; q < n; q++) {
+        let product = 0;
+        for (let k = 0; k < n; k++) for (let r = 0; r < n; r++) product += factor[r * n + p] * factor[r * n + k] * damped(permutation[k], permutation[q]);
+        expect(product).toBeCloseTo(p === q ? 1 : 0, 4);
+      }
+    }
+  });
+
   it("lies in shared memory", async () => {
     const h = await prepare(sum, tokens);
     for (const array of [h.matrix, h.factor, h.diagonal, h.permutation]) expect(array.buffer).toBeInstanceOf(SharedArrayBuffer);
