@@ -174,10 +174,15 @@ function making(report: Report): string {
   const rows: [string, string][] = [
     ["method", run["method"] === "rtn" ? "round to nearest" : gptqText(run)],
     ["calibration", calibration === undefined ? "none" : `${plain(calibrationNameOf(calibration))}: ${count(calibration.tokens)} tokens in ${count(calibration.sequences)} sequences, seed ${String(run["seed"])}`],
+    ...dataSetsOf(calibration).map(({ origin, repo, commit }): [string, string] => ["", `${plain(origin)} is data set ${plain(repo)}, commit ${plain(commit)}`]),
     ["Shardsmith", shardsmith],
     ["computed by", plain(engine)],
   ];
   return `\`\`\`sh\n${commandOf(report)}\n\`\`\`\n\n${markdownTable(["", ""], rows)}`;
+}
+
+function dataSetsOf(calibration: Report["calibration"]): { readonly origin: string; readonly repo: string; readonly commit: string }[] {
+  return calibration?.parts?.flatMap(({ origin, dataSet }) => (dataSet === undefined ? [] : [{ origin, ...dataSet }])) ?? [];
 }
 
 function gptqText(run: Report["run"]): string {

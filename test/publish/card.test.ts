@@ -153,3 +153,16 @@ it("gives a command of every option, which a shell takes", () => {
   --calibration 'my text.txt'`);
   expect(["/a/b.txt", "./c/", "allenai/c4:en", "the built-in text", "~/x"].map(withoutFolders)).toEqual(["b.txt", "c", "allenai/c4:en", "the built-in text", "x"]);
 });
+
+it("names each text and each data set that it was calibrated on, without folders", () => {
+  const parts = [{ origin: "c4", documents: 3, tokens: 50, dataSet: { repo: "allenai/c4", commit: "1588ec" } }, { origin: "/home/alice/mine.txt", documents: 1, tokens: 50 }];
+  const made = report({ calibration: { origin: "c4,/home/alice/mine.txt", documents: 4, sequences: 1, tokens: 100, parts } });
+  expect(commandOf(made)).toContain(" --calibration c4,mine.txt");
+  expect(card({ report: made })).toContain("| calibration | c4,mine.txt: 100 tokens in 1 sequences, seed 3 |\n|  | c4 is data set allenai/c4, commit 1588ec |\n");
+  expect(card({ report: made })).not.toContain("alice/mine");
+  const { hub, ...rest } = report();
+  expect(hub).toBeDefined();
+  // The built-in text is what a folder is calibrated on anyway, and a model from the Hub is not.
+  expect(commandOf(rest)).not.toContain("--calibration");
+  expect(commandOf(report())).toContain(" --calibration builtin");
+});
