@@ -60,16 +60,13 @@ export class Attempts {
 async function sleep(ms: number, { signal, sleep: own }: SteadyOptions): Promise<void> {
   signal?.throwIfAborted();
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let wake = () => {};
-  const aborted = new Promise<void>((resolve) => {
-    wake = resolve;
-  });
-  signal?.addEventListener("abort", wake);
   const over = own?.(ms) ?? new Promise<void>((resolve) => {
     timer = setTimeout(resolve, ms);
   });
+  // A signal of its own: many may wait for the same one, and Node warns of many listeners.
+  const stop = signal && AbortSignal.any([signal]);
+  const aborted = new Promise<void>((resolve) => stop?.addEventListener("abort", () => resolve(), { once: true }));
   await Promise.race([over, aborted]);
   clearTimeout(timer);
-  signal?.removeEventListener("abort", wake);
   signal?.throwIfAborted();
 }

@@ -2,20 +2,42 @@ import { InputError } from "../errors.js";
 import { Broken } from "./attempts.js";
 import type { SteadyOptions } from "./attempts.js";
 import type { Hub } from "./hub.js";
+import { Watchdog } from "./watchdog.js";
 
 const STALL = 30_000;
 
 const MAX_REDIRECTS = 5;
 
-/** One request under way: its headers have arrived. Whoever holds it reads its chunks to the end or closes it. */
+/** One request under way: its headers have arrived. Whoever holds it closes it, read to the end or not. */
 export interface Exchange {
   readonly response: Response;
   /** Where it came from, redirects followed. */
   readonly url: string;
-  /** The body. Throws `Broken` where it is cut or stalls. */
-  chunks(): AsyncGenerator<Uint8Array>;
+  /** The body's next chunk, undefined at its end. Throws `Broken` where it is cut or stalls. */
+  readonly next: () => Promise<Uint8Array | undefined>;
   /** Lets go of what is not read yet. */
-  close(): void;
+  readonly close: () => void;
+}
+
+/** What an API answers fits easily; weights are read in pieces. */
+const MAX_WHOLE_BYTES = 64 * 1024 * 1024;
+
+/** Reads a body to its end and closes the exchange; the response is one that can be read without waiting. */
+export async function wholeOf({ response: { status, statusText, headers }, url, next, close }: Exchange): Promise<Response> {
+  try {
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    let size = 0;
+    for (let chunk = await next(); chunk !== undefined; chunk = await next()) {
+      size += chunk.length;
+      if (size > MAX_WHOLE_BYTES) throw new InputError(`${addressOf(url)}: answers with more than ${MAX_WHOLE_BYTES} bytes, where a short answer was expected`);
+      parts.push(new Uint8Array(chunk));
+    }
+    // These may not have a body, not even an empty one.
+    const body = [204, 205, 304].includes(status) ? null : new Blob(parts);
+    return Object.defineProperty(new Response(body, { status, statusText, headers: new Headers([...headers]) }), "url", { value: url });
+  } finally {
+    close();
+  }
 }
 
 /** An address as messages may show it: a query may be signed, and a user may carry a password. */
@@ -53,61 +75,37 @@ async function send(hub: Hub, url: string, init: RequestInit, { signal, stall = 
   signal?.throwIfAborted();
   const headers = headersFor(hub, url, init.headers);
   const controller = new AbortController();
-  const abort = () => controller.abort();
-  signal?.addEventListener("abort", abort);
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let stalled = false;
-  const rest = () => clearTimeout(timer);
-  const watch = () => {
-    rest();
-    timer = setTimeout(() => {
-      stalled = true;
-      abort();
-    }, stall);
+  // Not by listeners on the signal: many requests may share it, and Node warns of many listeners.
+  const either = signal === undefined ? controller.signal : AbortSignal.any([signal, controller.signal]);
+  const watchdog = new Watchdog(stall, () => controller.abort());
+  const close = () => {
+    watchdog.end();
+    controller.abort();
   };
-  const end = () => {
-    rest();
-    signal?.removeEventListener("abort", abort);
-  };
-  const brokenBy = (error: unknown): Error => {
-    end();
+  const fail = (error: unknown): never => {
+    close();
     signal?.throwIfAborted();
-    return new Broken(stalled ? `nothing was heard for ${stall / 1000} s` : reasonOf(error));
+    throw new Broken(watchdog.barked ? `nothing was heard for ${stall / 1000} s` : reasonOf(error));
   };
 
-  watch();
-  const request = withBody({ ...init, headers, redirect: "manual", signal: controller.signal }, watch);
-  const response = await hub.fetch(url, request).catch((error: unknown) => {
-    throw brokenBy(error);
-  });
-  rest();
+  watchdog.watch();
+  const request = withBody({ ...init, headers, redirect: "manual", signal: either }, () => watchdog.watch());
+  const response = await hub.fetch(url, request).catch(fail);
+  watchdog.rest();
+  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   return {
     response,
     url,
-    async *chunks() {
-      const reader = response.body?.getReader();
-      let finished = reader === undefined;
-      try {
-        while (reader) {
-          watch();
-          const { done, value } = await reader.read().catch((error: unknown) => {
-            throw brokenBy(error);
-          });
-          rest();
-          signal?.throwIfAborted();
-          if (done) break;
-          yield value;
-        }
-        finished = true;
-      } finally {
-        end();
-        if (!finished) abort();
-      }
+    async next() {
+      reader ??= response.body?.getReader();
+      if (reader === undefined) return undefined;
+      watchdog.watch();
+      const { done, value } = await reader.read().catch(fail);
+      watchdog.rest();
+      signal?.throwIfAborted();
+      return done ? undefined : value;
     },
-    close: () => {
-      end();
-      abort();
-    },
+    close,
   };
 }
 

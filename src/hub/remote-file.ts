@@ -2,7 +2,7 @@ import { InputError } from "../errors.js";
 import { quote } from "../safetensors/json.js";
 import { Attempts, Broken } from "./attempts.js";
 import type { SteadyOptions } from "./attempts.js";
-import { addressOf, exchange } from "./exchange.js";
+import { addressOf, exchange, wholeOf } from "./exchange.js";
 import type { Exchange } from "./exchange.js";
 import type { Hub, HubRepo } from "./hub.js";
 import { pageOf, refusalOf } from "./refusal.js";
@@ -64,7 +64,7 @@ export class RemoteFile {
     for (let done = 0; done < bytes.length; ) {
       const before = done;
       try {
-        for await (const count of this.take(bytes.subarray(done), start + done, options, received)) done += count;
+        await this.take(bytes.subarray(before), start + before, options, received, (count) => (done += count));
         if (done < bytes.length) throw new Broken(`the body ends at byte ${start + done}, short of ${start + bytes.length}`);
       } catch (error) {
         if (!(error instanceof Broken)) throw error;
@@ -75,31 +75,26 @@ export class RemoteFile {
     }
   }
 
-  /** One try; yields how many bytes each chunk brought. */
-  private async *take(bytes: Uint8Array, start: number, options: SteadyOptions, received: (bytes: number) => void): AsyncGenerator<number, void> {
-    const end = start + bytes.length;
-    const answer = await this.ask(start, end, options);
-    let skip: number;
-    let whole: boolean;
+  /** One try; tells how many bytes each chunk brought. */
+  private async take(bytes: Uint8Array, start: number, options: SteadyOptions, received: (bytes: number) => void, taken: (bytes: number) => void): Promise<void> {
+    const answer = await this.ask(start, start + bytes.length, options);
     try {
-      [skip, whole] = this.check(answer, start, end);
-    } catch (error) {
-      answer.close();
-      throw error;
-    }
-    let done = 0;
-    for await (const chunk of answer.chunks()) {
-      received(chunk.length);
-      const fresh = chunk.subarray(Math.min(skip, chunk.length));
-      skip -= chunk.length - fresh.length;
-      if (fresh.length > bytes.length - done && !whole) {
-        throw new TooLong(bytes.length);
+      // A whole file is skipped to where the bytes begin, and what follows them is left.
+      const whole = answer.response.status === 200;
+      let skip = this.check(answer, start, start + bytes.length);
+      for (let done = 0; !whole || done < bytes.length; ) {
+        const chunk = await answer.next();
+        if (chunk === undefined) return;
+        received(chunk.length);
+        const fresh = chunk.subarray(Math.min(skip, chunk.length), whole ? Math.min(chunk.length, skip + bytes.length - done) : undefined);
+        skip = Math.max(0, skip - chunk.length);
+        if (fresh.length > bytes.length - done) throw new TooLong(bytes.length);
+        bytes.set(fresh, done);
+        done += fresh.length;
+        taken(fresh.length);
       }
-      const taken = fresh.subarray(0, bytes.length - done);
-      bytes.set(taken, done);
-      done += taken.length;
-      if (taken.length > 0) yield taken.length;
-      if (whole && done === bytes.length) return;
+    } finally {
+      answer.close();
     }
   }
 
@@ -114,45 +109,42 @@ export class RemoteFile {
     }
     const answer = await exchange(this.hub, this.url, init, options, (hop) => this.identify(hop));
     const { response, url } = answer;
-    if (url === this.url) {
-      this.identify(response);
-      if (response.status === 401 || response.status === 403 || response.status === 404) {
-        const refusal = await refusalOf(response, this.hub, this.repo, this.path);
-        answer.close();
-        throw refusal;
-      }
-    } else if (response.ok) this.place = url;
+    if (url !== this.url) {
+      if (response.ok) this.place = url;
+      return answer;
+    }
+    if ([401, 403, 404].includes(response.status)) throw await refusalOf(await wholeOf(answer), this.hub, this.repo, this.path);
     return answer;
   }
 
-  /** The bytes to skip at the body's beginning, and whether it is the whole file. Throws where it is anything but what was asked for. */
-  private check({ response, url }: Exchange, start: number, end: number): [number, boolean] {
-    const where = addressOf(url);
+  /** How many bytes to skip at the body's beginning. Throws where it is anything but what was asked for. */
+  private check({ response, url }: Exchange, start: number, end: number): number {
+    const { status, headers } = response;
     const broken = brokenOf(response);
     if (broken) throw broken;
-    if (EXPIRED.includes(response.status)) throw new Broken(`${new URL(url).host} answers with ${statusOf(response)}`);
-    if (response.status === 416) throw this.shorter(end);
-    if (response.status === 200) {
-      const length = response.headers.get("content-length");
+    if (EXPIRED.includes(status)) throw new Broken(`${new URL(url).host} answers with ${statusOf(response)}`);
+    if (status === 416) throw this.shorter(end);
+    if (url === this.url) this.identify(response);
+    const length = headers.get("content-length");
+    if (status === 200) {
       // A body that is packed is of another length.
-      if (length !== null && response.headers.get("content-encoding") === null) this.measure(Number(length), end);
+      if (length !== null && headers.get("content-encoding") === null) this.measure(Number(length), end);
       if (start > MAX_WASTE_BYTES) throw new Broken(`sends the whole file where bytes ${start} to ${end} were asked for: it ignores Range`);
-      return [start, true];
+      return start;
     }
-    if (response.status !== 206) throw new InputError(`${where}: answers with ${statusOf(response)}`);
-    const said = response.headers.get("content-range") ?? "";
-    const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(said);
-    if (!match || Number(match[1]) !== start || Number(match[2]) >= end) {
-      throw new InputError(`${where}: answers with Content-Range ${quote(said)}, where bytes ${start} to ${end - 1} were asked for`);
+    if (status !== 206) throw new InputError(`${addressOf(url)}: answers with ${statusOf(response)}`);
+    const said = headers.get("content-range") ?? "";
+    const [, from, last, size] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(said) ?? [];
+    if (Number(from) !== start || !(Number(last) < end)) {
+      throw new InputError(`${addressOf(url)}: answers with Content-Range ${quote(said)}, where bytes ${start} to ${end - 1} were asked for`);
     }
-    if (match[3] !== "*") this.measure(Number(match[3]), end);
-    if (Number(response.headers.get("content-length")) > end - start) throw new TooLong(end - start);
-    return [0, false];
+    if (size !== "*") this.measure(Number(size), end);
+    if (Number(length) > end - start) throw new TooLong(end - start);
+    return 0;
   }
 
   /** What the Hub says of the file when it redirects or answers: a commit's files never change, so a difference is an error. */
   private identify({ status, headers }: Response): void {
-    if (status >= 400) return;
     const commit = headers.get("x-repo-commit");
     if (commit !== null && commit !== this.commit) throw this.changed(`is of commit ${quote(commit)}`);
     const tag = TAG.exec(headers.get("x-linked-etag") ?? (status < 300 ? headers.get("etag") : null) ?? "")?.[1];

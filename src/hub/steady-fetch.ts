@@ -1,12 +1,8 @@
-import { InputError } from "../errors.js";
 import { Attempts, Broken } from "./attempts.js";
 import type { SteadyOptions } from "./attempts.js";
-import { addressOf, exchange } from "./exchange.js";
+import { addressOf, exchange, wholeOf } from "./exchange.js";
 import type { Hub } from "./hub.js";
 import { brokenOf } from "./statuses.js";
-
-/** What an API answers fits easily; weights are read by `readRange`. */
-const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
 /**
  * `fetch` for a Hub's API and its uploads. It tries again after 408, 429 and 5xx, and where the connection is refused, cut or stalls; a body
@@ -23,7 +19,7 @@ export function steadyFetch(hub: Hub, options: SteadyOptions = {}): typeof fetch
     const attempts = new Attempts(name, own, request.body instanceof ReadableStream ? 1 : undefined);
     for (;;) {
       try {
-        return await whole(hub, url, request, own);
+        return await tryOnce(hub, url, request, own);
       } catch (error) {
         if (!(error instanceof Broken)) throw error;
         await attempts.wait(error);
@@ -38,23 +34,12 @@ async function requestOf(input: string | URL | Request, init: RequestInit = {}):
   return { method, headers, redirect, ...(input.body !== null && { body: await input.blob() }), ...init, url };
 }
 
-async function whole(hub: Hub, url: string, init: RequestInit, options: SteadyOptions): Promise<Response> {
+async function tryOnce(hub: Hub, url: string, init: RequestInit, options: SteadyOptions): Promise<Response> {
   const answer = await exchange(hub, url, init, options);
-  const { response } = answer;
-  const broken = brokenOf(response);
+  const broken = brokenOf(answer.response);
   if (broken) {
     answer.close();
     throw broken;
   }
-  const parts: Uint8Array<ArrayBuffer>[] = [];
-  let size = 0;
-  for await (const chunk of answer.chunks()) {
-    size += chunk.length;
-    if (size > MAX_BODY_BYTES) throw new InputError(`${addressOf(answer.url)}: answers with more than ${MAX_BODY_BYTES} bytes, where a short answer was expected`);
-    parts.push(new Uint8Array(chunk));
-  }
-  const { status, statusText, headers } = response;
-  // These may not have a body, not even an empty one.
-  const copy = new Response([204, 205, 304].includes(status) ? null : new Blob(parts), { status, statusText, headers: new Headers([...headers]) });
-  return Object.defineProperty(copy, "url", { value: answer.url });
+  return await wholeOf(answer);
 }

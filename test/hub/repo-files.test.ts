@@ -202,6 +202,7 @@ it.each([
   [() => new Response("", { status: 416 }), `${WHERE}: ends before byte 300`],
   [() => new Response("0123456789", { headers: { "content-length": "10" } }), `${WHERE}: ends before byte 300; it has 10 bytes`],
   [() => new Response("", { status: 404, headers: { "x-error-code": "EntryNotFound" } }), 'https://hub.test/org/name: has no file "model a.safetensors"; https://hub.test/org/name/tree/main lists its files'],
+  [() => Response.json({ error: "not for you" }, { status: 403 }), 'https://hub.test/org/name: the token may not do this ("not for you"); give it the right at https://hub.test/settings/tokens'],
   [inTurn(toCdn("1"), ...Array.from({ length: 11 }, (_, i) => (i % 2 === 0 ? new Response("", { status: 403 }) : toCdn("2")))), `GET ${WHERE}: cdn.test answers with status 403; given up after 6 tries`],
   [() => new Response("", { status: 400, headers: { "x-request-id": "r1" } }), `${WHERE}: answers with status 400 (request id r1)`],
 ] as [Answer, string][])("refuses by name (%#)", async (answer, message) => {

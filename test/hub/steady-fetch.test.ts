@@ -129,6 +129,11 @@ it("hands a redirect to who wants to see it", async () => {
   expect([response.status, response.headers.get("location")]).toEqual([302, "https://cdn.test/x"]);
 });
 
+it("reads no answer without end", async () => {
+  const { hub } = scriptedHub(() => new Response(new ReadableStream({ pull: (sink) => sink.enqueue(new Uint8Array(1024 * 1024)) })));
+  expect(await messageOf(steadyFetch(hub)(URL_))).toBe("https://hub.test/api/models/a/b: answers with more than 67108864 bytes, where a short answer was expected");
+});
+
 it("does not tell a token that cannot be one", async () => {
   const { hub } = scriptedHub(() => new Response(""), "hf_secret\u00e9");
   expect(await messageOf(steadyFetch(hub)(URL_))).toBe("the Hub token holds characters that no token has; see HF_TOKEN, or log in again with `hf auth login`");
