@@ -31,7 +31,7 @@ export const REPORT_FILE = "shardsmith.json";
 /** See `RunIdentity`. */
 export async function identityOf({ checkpoint, settings, plan }: PreparedRun, engine: string, calibration: CalibrationSet | undefined): Promise<RunIdentity> {
   const dataSets = calibration?.parts.flatMap(({ dataSet }) => (dataSet === undefined ? [] : [`${dataSet.repo}@${dataSet.commit}`])) ?? [];
-  const { method, bits, format, symmetric, order, search, refine, awq, retarget, damp, seed, maxShardSize } = settings;
+  const { method, bits, format, symmetric, order, search, refine, awq, retarget, damp, shrink, seed, maxShardSize } = settings;
   const { hub } = checkpoint.source;
   const prints = await checkpoint.fingerprints();
   return {
@@ -43,7 +43,7 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
     ...(settings.lmHead !== undefined && { lm_head: settings.lmHead }),
     ...(settings.targetBits !== undefined && { "target bits": settings.targetBits }),
     "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
-    ...(calibration && { order, refine, awq, retarget, damp, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
+    ...(calibration && { order, refine, awq, retarget, damp, shrink, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     ...(dataSets.length > 0 && { "data sets": [...new Set(dataSets)].join(" ") }),
     engine,
     ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),
