@@ -8,7 +8,7 @@ export const RECORD_FILES = /\.(?:parquet|jsonl|ndjson|json|jsonl\.gz|ndjson\.gz
 const DESCRIPTIONS = /(?:^|\/)(?:dataset_infos?|dataset_dict|state|config|metadata|croissant)\.json$/;
 
 /** What stands in a path for a split, beside names that are chosen at will. */
-const SPLITS = /^(?:train|test|validation|valid|val|dev|eval)(?![A-Za-z])/;
+const SPLITS = /^(?:partial-)?(?:train|test|validation|valid|val|dev|eval)(?![A-Za-z])/;
 
 /**
  * The files of one split, by the names that data sets on the Hub have: a config is a folder, a split is a folder or what a file's name begins
@@ -17,7 +17,9 @@ const SPLITS = /^(?:train|test|validation|valid|val|dev|eval)(?![A-Za-z])/;
  */
 export function filesOfSplit(paths: Iterable<string>, { config, split }: Pick<DataSetAddress, "config" | "split">, label: string): string[] {
   const records = [...paths].filter((path) => RECORD_FILES.test(path) && !DESCRIPTIONS.test(path));
-  if (records.length === 0) throw new InputError(`${label}: has no Parquet or JSONL files (.parquet, .jsonl, .json, .jsonl.gz, .json.gz)`);
+  if (records.length === 0) {
+    throw new InputError(`${label}: has no Parquet or JSONL files (.parquet, .jsonl, .json, .jsonl.gz, .json.gz); the Hub's own conversion, where there is one, is ${label.replace(/@.*/, "")}@refs%2Fconvert%2Fparquet`);
+  }
   const configs = new Map<string, string[]>();
   for (const path of records) configs.set(configOf(path), [...(configs.get(configOf(path)) ?? []), path]);
   const names = [...configs.keys()].filter((name) => name !== "").sort();
@@ -47,7 +49,8 @@ function isOfSplit(path: string, split: string, after = ""): boolean {
   const folders = path.split("/");
   const file = folders.pop()!;
   const word = new RegExp(`(?:^|[-._])${split.replace(/[.*+?^\${}()|[\]\\]/g, "\\$&")}(?:[-.${after}]|$)`);
-  return folders.includes(split) || word.test(file);
+  // The Hub's own conversion of large sets breaks off, and says so.
+  return folders.includes(split) || folders.includes(`partial-${split}`) || word.test(file);
 }
 
 function listed(paths: readonly string[]): string {

@@ -83,7 +83,7 @@ describe("a choice", () => {
     ["c4,c4", `calibration names "c4" twice`],
     ["org/none", "org/none: no such file or folder, and as a data set on the Hub: https://hub/datasets/org/none: there is no such data set"],
     ["org/set", "org/set@0123abcd: holds several configs; choose one, as org/set:de (de, en)"],
-    ["org/moved", "org/set@0123abcd: has no Parquet or JSONL files (.parquet, .jsonl, .json, .jsonl.gz, .json.gz)"],
+    ["org/moved", "org/set@0123abcd: has no Parquet or JSONL files (.parquet, .jsonl, .json, .jsonl.gz, .json.gz); the Hub's own conversion, where there is one, is org/set@refs%2Fconvert%2Fparquet"],
   ])("that cannot be met is refused: %s", async (choice, message) => {
     await expect(of(choice)).rejects.toThrow(new InputError(message));
   });

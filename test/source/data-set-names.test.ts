@@ -35,6 +35,7 @@ describe("files of a split", () => {
     expect(of(["en/c4-train.0.json.gz", "en/c4-validation.0.json.gz"])).toEqual(["en/c4-train.0.json.gz"]);
     expect(of(["train.jsonl", "test.jsonl"])).toEqual(["train.jsonl"]);
     expect(of(["default/train/0000.parquet", "default/test/0000.parquet"])).toEqual(["default/train/0000.parquet"]);
+    expect(of(["default/partial-train/0000.parquet", "default/test/0000.parquet"])).toEqual(["default/partial-train/0000.parquet"]);
     expect(of(["my-training.jsonl", "b.json"])).toEqual(["my-training.jsonl", "b.json"]);
   });
 
@@ -46,7 +47,7 @@ describe("files of a split", () => {
   });
 
   it.each<[readonly string[], { config?: string; split?: string }, string]>([
-    [["README.md", "a.csv"], {}, "org/set@0123abcd: has no Parquet or JSONL files (.parquet, .jsonl, .json, .jsonl.gz, .json.gz)"],
+    [["README.md", "a.csv"], {}, "org/set@0123abcd: has no Parquet or JSONL files (.parquet, .jsonl, .json, .jsonl.gz, .json.gz); the Hub's own conversion, where there is one, is org/set@refs%2Fconvert%2Fparquet"],
     [several, {}, "org/set@0123abcd: holds several configs; choose one, as org/set:de (de, en)"],
     [several, { config: "fr" }, `org/set@0123abcd: has no config "fr"; there are de, en`],
     [plain, { config: "fr" }, `org/set@0123abcd: has no config "fr"`],
