@@ -12,7 +12,7 @@ import { cardBeside, EVALUATION_FILE, reportBeside, savedEvaluation } from "./pi
 import { measuredSpeed, secondsOf, type Speed } from "./pipeline/estimate.js";
 import type { QuantizeEvent } from "./pipeline/events.js";
 import { runEvaluate, type EvaluateSettings, type Evaluation, type EvaluateEvent } from "./pipeline/evaluate.js";
-import { freeSpace, openFolderSink } from "./pipeline/folder-sink.js";
+import { firstOfJournal, freeSpace, openFolderSink } from "./pipeline/folder-sink.js";
 import { inspectCheckpoint, type Inspection } from "./pipeline/inspect.js";
 import type { QuantizeSettings } from "./pipeline/options.js";
 import { overviewOf, type Overview } from "./pipeline/overview.js";
@@ -20,11 +20,13 @@ import type { Plan } from "./pipeline/plan.js";
 import { prepareRun, type PreparedRun } from "./pipeline/prepare-run.js";
 import { openSpillFile } from "./pipeline/spill-file.js";
 import { runQuantize } from "./pipeline/quantize.js";
+import { commitOf } from "./pipeline/standing.js";
 import { runSurvey, type SurveyEvent, type SurveyResult } from "./pipeline/run-survey.js";
 import { CARD_FILE } from "./publish/card.js";
 import type { Report } from "./report/report.js";
 import { openHubDataSet } from "./source/data-set-hub.js";
-import { isThere, openFolder } from "./source/folder.js";
+import { isThere } from "./source/folder.js";
+import { openSource } from "./source/open-source.js";
 import type { Source } from "./source/source.js";
 import { builtinCalibrationText, namedDataSets, readTextFiles } from "./source/text-files.js";
 
@@ -40,7 +42,10 @@ export type { Method } from "./quantize/slab.js";
 export type { BitsMix, LinearPlan } from "./formats/format.js";
 
 export interface QuantizeOptions extends QuantizeSettings {
-  /** Folder of the checkpoint, in the Hub's layout: config.json, safetensors, tokenizer.json. */
+  /**
+   * Folder of the checkpoint, in the Hub's layout: config.json, safetensors, tokenizer.json; or `org/name`, `org/name@revision`, or the URL of
+   * a repo on the Hub, whose weights are read as they are needed. Without a revision, a run that is taken up reads the commit that it began with.
+   */
   readonly source: string;
   /** Folder that the quantized checkpoint goes to; it is made if needed. */
   readonly output: string;
@@ -69,13 +74,18 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   const { source: path, output, calibration, overwrite, threads, onEvent, signal, ...settings } = options;
   const engine = engineOf(threads);
   if (output === "") throw new InputError("output is empty; name a folder for the quantized checkpoint");
-  const source = await openFolder(path);
+  const begun = overwrite === true ? undefined : await firstOfJournal(output);
+  const source = await openSource(path, {
+    ...(signal && { signal }),
+    // A repo may have moved on since; with `overwrite` what it is now is asked for.
+    ...(begun !== undefined && { commitOf: (repo) => commitOf(begun, repo) }),
+  });
   try {
     // Refuses what cannot work before the output folder is touched.
     const prepared = await prepareRun(source, settings);
     const sink = await openFolderSink(output);
     try {
-      if ((await realpath(path)) === (await realpath(output))) throw new InputError(`${output} is the source itself; choose another output folder`);
+      if (source.hub === undefined && (await realpath(path)) === (await realpath(output))) throw new InputError(`${output} is the source itself; choose another output folder`);
       return await runQuantize({
         source, sink, prepared,
         engine,
@@ -93,7 +103,7 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   }
 }
 
-export interface PlanOptions extends QuantizeSettings, Pick<QuantizeOptions, "source" | "threads"> {
+export interface PlanOptions extends QuantizeSettings, Pick<QuantizeOptions, "source" | "threads" | "signal"> {
   /** Time a matrix product on this machine, for a quarter of a second, and say how long the run will take. Default false. */
   readonly measure?: boolean;
 }
@@ -112,9 +122,9 @@ export interface PlannedRun {
 
 /** What `quantize` would do, from headers alone: which linears, at what size, and what stays as it is and why. */
 export async function planQuantize(options: PlanOptions): Promise<PlannedRun> {
-  const { source: path, measure, threads, ...settings } = options;
+  const { source: path, measure, threads, signal, ...settings } = options;
   const engine = engineOf(threads);
-  const source = await openFolder(path);
+  const source = await openSource(path, signal && { signal });
   try {
     const prepared = await prepareRun(source, settings);
     const { plan, sourceBytes, bytes, shards } = prepared;
@@ -149,7 +159,7 @@ export interface SurveyOptions extends Omit<QuantizeOptions, "output" | "overwri
 export async function survey(options: SurveyOptions): Promise<SurveyResult> {
   const { source: path, calibration, threads, onEvent, signal, ...settings } = options;
   const engine = engineOf(threads);
-  const source = await openFolder(path);
+  const source = await openSource(path, signal && { signal });
   try {
     return await runSurvey({
       source, settings,
@@ -165,9 +175,9 @@ export async function survey(options: SurveyOptions): Promise<SurveyResult> {
 }
 
 export interface EvaluateOptions extends EvaluateSettings {
-  /** Folder of a checkpoint: plain, or quantized in one of our formats. */
+  /** A checkpoint, plain or quantized in one of our formats: its folder, or as for `quantize` a repo on the Hub. */
   readonly model: string;
-  /** Folder of the checkpoint that it was made from: adds KL divergence and top-1 agreement. */
+  /** The checkpoint that it was made from: adds KL divergence and top-1 agreement. */
   readonly against?: string;
   /** A text, a JSONL file, or a folder of them; `builtin` (default): the text that comes with Shardsmith. */
   readonly text?: string;
@@ -184,9 +194,9 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const engine = engineOf(threads);
   // Refused before an hour's work.
   const report = save === true ? await reportBeside(readerOf(model), model) : undefined;
-  const sources = [await openFolder(model)];
+  const sources = [await openSource(model, signal && { signal })];
   try {
-    if (against !== undefined) sources.push(await openFolder(against));
+    if (against !== undefined) sources.push(await openSource(against, signal && { signal }));
     const evaluation = await runEvaluate({
       model: sources[0], against: sources[1], settings,
       text: () => readDocuments(text),
@@ -205,10 +215,10 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   }
 }
 
-/** What a checkpoint's folder, or a single safetensors file, holds: from headers alone. */
-export async function inspect(path: string): Promise<Inspection> {
+/** What a checkpoint (a folder, or a repo on the Hub), or a single safetensors file on disk, holds: from headers alone. */
+export async function inspect(path: string, signal?: AbortSignal): Promise<Inspection> {
   const single = path.endsWith(".safetensors");
-  const source = await openFolder(single ? dirname(path) : path);
+  const source = await openSource(single ? dirname(path) : path, signal && { signal });
   try {
     return await inspectCheckpoint(source, single ? basename(path) : undefined);
   } finally {

@@ -9,8 +9,8 @@ export const describe = "Measure perplexity and, against the original, KL diverg
 
 export function builder(yargs: Argv) {
   return yargs
-    .positional("model", { describe: "folder of a checkpoint, plain or quantized", type: "string", demandOption: true })
-    .option("against", { type: "string", describe: "folder of the checkpoint that it was made from" })
+    .positional("model", { describe: "a checkpoint, plain or quantized: its folder, org/name[@revision] or a Hub URL", type: "string", demandOption: true })
+    .option("against", { type: "string", describe: "the checkpoint that it was made from" })
     .option("text", { type: "string", default: "builtin", describe: "a text, a JSONL file or a folder of them; builtin: the text that comes with Shardsmith" })
     .option("sequence-length", { type: "number", describe: "tokens a window [default: 2048, or what the model was made for]" })
     .option("max-tokens", { type: "number", describe: "stop after so many tokens of the text" })

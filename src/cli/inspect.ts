@@ -8,14 +8,14 @@ export const describe = "List tensors, dtypes, sizes and quantization, from head
 
 export function builder(yargs: Argv) {
   return yargs
-    .positional("path", { describe: "folder of a checkpoint, or a safetensors file", type: "string", demandOption: true })
+    .positional("path", { describe: "folder of a checkpoint, a safetensors file, org/name[@revision] or a Hub URL", type: "string", demandOption: true })
     .option("json", { type: "boolean", default: false, describe: "print JSON" });
 }
 
 type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder>["parseAsync"]>>>;
 
-export async function run(args: Arguments): Promise<void> {
-  const inspection = await inspect(args.path);
+export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
+  const inspection = await inspect(args.path, signal);
   if (args.json) {
     console.log(JSON.stringify(inspection));
     return;

@@ -14,8 +14,8 @@ export function builder(yargs: Argv) {
 type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder>["parseAsync"]>>>;
 type Planned = Awaited<ReturnType<typeof planQuantize>>;
 
-export async function run(args: Arguments): Promise<void> {
-  const { overview, estimate } = await planQuantize({ source: args.source, ...settingsOf(args), measure: true, ...(args.threads !== undefined && { threads: args.threads }) });
+export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
+  const { overview, estimate } = await planQuantize({ source: args.source, ...settingsOf(args), measure: true, signal, ...(args.threads !== undefined && { threads: args.threads }) });
   if (args.json) {
     console.log(JSON.stringify({ type: "plan", ...overview, estimate }));
     return;

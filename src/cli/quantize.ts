@@ -157,6 +157,7 @@ function closingLines(report: Report, output: string): string {
     `${formatBytes(report.sourceBytes)} → ${formatBytes(report.bytes)} (${(report.sourceBytes / report.bytes).toFixed(2)} times smaller; ${report.bitsPerWeight.toFixed(2)} bits a quantized weight) in ${formatSeconds(report.seconds)}`,
     `Error: share of each linear's output energy that is now error. All linears are in ${output}/shardsmith.json.`,
   ];
+  if (report.hub !== undefined) lines.push(`Read ${formatBytes(report.hub.bytesRead)} of ${report.hub.repo}, commit ${report.hub.commit}.`);
   if (report.warnings.length > 0) lines.push(`${String(report.warnings.length)} warnings, see above and the report.`);
   return lines.join("\n");
 }

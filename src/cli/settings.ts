@@ -15,7 +15,7 @@ export const CALIBRATION = {
 /** The options that say how to quantize, for each command that asks for them, and the source. */
 export function settingsOptions(yargs: Argv) {
   return yargs
-    .positional("source", { describe: "folder of the checkpoint, in the Hub's layout", type: "string", demandOption: true })
+    .positional("source", { describe: "folder of the checkpoint, in the Hub's layout; org/name[@revision] or a Hub URL", type: "string", demandOption: true })
     .option("method", { choices: METHODS, default: "gptq" as const, describe: "gptq calibrates; rtn rounds to nearest, for any architecture" })
     .option("bits", { choices: BITS, default: 4 as const })
     .option("keep", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "linears that stay as they are, as *.down_proj or model.layers.0.*; may be given again" })

@@ -15,7 +15,7 @@ const LISTED = 12;
 
 export function builder(yargs: Argv) {
   return yargs
-    .positional("source", { describe: "folder of the checkpoint", type: "string", demandOption: true })
+    .positional("source", { describe: "folder of the checkpoint, org/name[@revision] or a Hub URL", type: "string", demandOption: true })
     .option("target-bits", { type: "number", describe: "say how quantize would spend so many bits a weight" })
     .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
     .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale [default: as quantize chooses]" })
