@@ -89,7 +89,7 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
       return await runQuantize({
         source, sink, prepared,
         engine,
-        calibration: calibrationText(calibration, source, signal),
+        calibration: calibrationText(calibration, source, signal, begun),
         freeSpace: () => freeSpace(output),
         ...(overwrite !== undefined && { overwrite }),
         ...(onEvent && { onEvent }),
@@ -237,11 +237,20 @@ function engineOf(threads: number | undefined): () => Promise<Engine> {
   return () => createOnnxEngine(threads === undefined ? {} : { threads });
 }
 
-/** The texts to calibrate on, once they are asked for. */
-function calibrationText(choice: string | undefined, source: Source, signal: AbortSignal | undefined): CalibrationText {
+/**
+ * The texts to calibrate on, once they are asked for.
+ * @param begun the journal's first line of a run that is taken up: it goes on with the data sets as they were then
+ */
+function calibrationText(choice: string | undefined, source: Source, signal: AbortSignal | undefined, begun?: string): CalibrationText {
   const places: TextPlaces = {
     isThere, readTextFiles, builtin: builtinCalibrationText, named: namedDataSets,
-    dataSet: async (repo, revision, folder) => openHubDataSet(await hubOfEnvironment(), repo, revision, folder, signal && { signal }),
+    dataSet: async (repo, revision, folder) => {
+      const hub = await hubOfEnvironment();
+      const open = (wanted: string | undefined) => openHubDataSet(hub, repo, wanted, folder, signal && { signal });
+      const commit = revision === undefined && begun !== undefined ? commitOf(begun, repo, "data sets") : undefined;
+      // That commit may have been rewritten away: then it is another run, which says so.
+      return commit === undefined ? open(revision) : open(commit).catch(() => open(revision));
+    },
   };
   return (seed) => calibrationTexts(choice, source.hub !== undefined, places, seed, signal);
 }
