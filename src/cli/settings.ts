@@ -29,7 +29,7 @@ export function settingsOptions(yargs: Argv) {
     .option("quality", { choices: Object.keys(QUALITIES) as Quality[], default: "balanced" as const, describe: `how much work goes into the codes: ${Object.values(QUALITIES).map(({ refine }) => String(refine)).join(", ")} sweeps of --refine` })
     .option("refine", { type: "number", describe: "sweeps of coordinate descent after GPTQ [default: as --quality says]" })
     .option("awq", { type: "boolean", describe: "scale loud input channels, and what comes before them by the inverse [default: as --quality says]" })
-    .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs a second forward pass [default: off]" })
+    .option("retarget", { type: "boolean", describe: "aim at what the original model computes; costs a second forward pass [default: as --quality says]" })
     .option("search", { type: "boolean", default: true, describe: "choose scales by the error they leave" })
     .option("damp", { type: "number", default: 0.01, describe: "damping of the Hessian, as a share of its mean diagonal" })
     .option("shrink", { type: "number", default: 0.1, describe: "how much less than the calibration text shows channels are taken to be correlated" })
