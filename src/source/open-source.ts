@@ -4,6 +4,7 @@ import { hubOfEnvironment } from "../hub/environment.js";
 import { CountedSource } from "./counted.js";
 import { isThere, openFolder } from "./folder.js";
 import { openHub } from "./hub.js";
+import { hubCacheOfEnvironment } from "./hub-cache.js";
 import type { Source } from "./source.js";
 
 /** A source until it is closed. */
@@ -29,7 +30,7 @@ export async function openSource(text: string, { signal, commitOf }: OpenOptions
   if (repo.type !== "model") throw new InputError(`${text}: is a data set; give a model`);
   const closing = new AbortController();
   const open = (wanted: string | undefined): ReturnType<typeof openHub> =>
-    openHub(hub, repo, wanted, { signal: signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal]) }).catch((error: unknown) => {
+    openHub(hub, repo, wanted, { cache: hubCacheOfEnvironment(), signal: signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal]) }).catch((error: unknown) => {
       signal?.throwIfAborted();
       throw neither(error, text);
     });
