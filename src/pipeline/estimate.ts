@@ -3,7 +3,7 @@ import type { Graph } from "../engine/graph.js";
 import type { Decoder, Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
 import { TOKENS_A_BATCH } from "./batches.js";
-import type { ResolvedSettings } from "./options.js";
+import { streamsOf, type ResolvedSettings } from "./options.js";
 import { sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
 
 /** How fast an engine is: floating-point operations a second in a float32 matrix product, by all its threads together. */
@@ -81,11 +81,6 @@ function chainsOf(decoder: Decoder, settings: ResolvedSettings, positions: numbe
   const chains: Chain[] = [{ stages: decoder.stages(0, positions), layers: decoder.layers }];
   if (settings.lmHead !== undefined) chains.push({ stages: [lmHeadStage(decoder)], layers: 1 });
   return chains;
-}
-
-/** Streams of hidden states: with retargeting the original model runs beside the quantized one. */
-function streamsOf({ retarget }: ResolvedSettings): number {
-  return retarget ? 2 : 1;
 }
 
 /** Calibration tokens: as many as are asked for; the text may give fewer. */

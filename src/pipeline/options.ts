@@ -101,6 +101,11 @@ export interface ResolvedSettings {
   readonly memory: number;
 }
 
+/** How many streams of hidden states go through the layers: the quantized model's, and to retarget by it the original's. */
+export function streamsOf({ retarget }: Pick<ResolvedSettings, "retarget">): number {
+  return retarget ? 2 : 1;
+}
+
 /** Fills in defaults and checks every field; throws `InputError` naming the option and what it may be. */
 export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
   const quality = settings.quality ?? "balanced";

@@ -20,7 +20,7 @@ import { chooseBits } from "./choose-bits.js";
 import type { QuantizeEvent } from "./events.js";
 import type { JournalEntry, RunIdentity } from "./journal.js";
 import { quantizeLayer } from "./layer.js";
-import type { ResolvedSettings } from "./options.js";
+import { streamsOf } from "./options.js";
 import { COPY_BYTES, Outside } from "./outside.js";
 import { formatRun } from "./plan.js";
 import type { Wish } from "./module-rules.js";
@@ -458,11 +458,6 @@ class Run {
 }
 
 type ShardReport = Report["shards"][number];
-
-/** How many streams of hidden states go through the layers: the quantized model's, and to retarget by it the original's. */
-function streamsOf({ retarget }: ResolvedSettings): number {
-  return retarget ? 2 : 1;
-}
 
 /** Two files in turn: writing over one costs much less than filling a new one. */
 function hiddenFile(layer: number, stream: number): string {
