@@ -1,6 +1,6 @@
 // `npm run test:readers`: quantizes small models and has programs that others wrote load the result (scripts/readers/read.py).
 // Skipped only where there is no Python; fails where a reader could not run. `-- NAME` runs the cases whose names hold NAME.
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -86,6 +86,8 @@ async function main() {
       }
     }
   }
+  const ofHub = "hub".includes(wanted) ? await readFromHub() : { passed: 0, bad: 0 };
+  bad += ofHub.bad;
   const manifest = join(scratch, "cases.json");
   writeFileSync(manifest, JSON.stringify(cases));
 
@@ -97,7 +99,7 @@ async function main() {
   reader.stderr.setEncoding("utf8").on("data", (text) => (noise += text));
   const exited = new Promise((resolve, reject) => reader.on("error", reject).on("close", resolve));
   const done = new Set();
-  let passed = 0;
+  let { passed } = ofHub;
   for await (const line of createInterface({ input: reader.stdout })) {
     const result = JSON.parse(line);
     if (result.versions) console.log(result.versions);
@@ -117,6 +119,32 @@ async function main() {
   if (code !== 0) bad += 1;
   console.log(`${passed} passed, ${bad} failed`);
   return bad;
+}
+
+/** Python's client reads from our Hub on loopback, and we from the cache that it leaves (scripts/readers/hub.py). */
+async function readFromHub() {
+  const [folder, name, token] = [MODELS[0].folder, "org/demo", "hf_readers"];
+  const hub = spawn(process.execPath, ["--import", "tsx", join(root, "scripts/loopback-hub/main.ts"), folder, name, token], { stdio: ["pipe", "pipe", "inherit"] });
+  try {
+    const { value: url } = await createInterface({ input: hub.stdout })[Symbol.asyncIterator]().next();
+    const env = { ...process.env, HF_ENDPOINT: url, HF_TOKEN: token, HF_HOME: join(scratch, "hf") };
+    // Not execFileSync: the Hub's output would stand still meanwhile.
+    const python = spawn(join(root, ".venv/bin/python"), [join(root, "scripts/readers/hub.py"), folder, name], { env, stdio: ["ignore", "pipe", "inherit"] });
+    const results = [];
+    for await (const line of createInterface({ input: python.stdout })) results.push(JSON.parse(line));
+    const [ours, theirs] = [folder, name].map((source) => {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, "dist/src/cli/main.js"), "plan", source, "--json"], { env: { ...env, HF_HUB_OFFLINE: "1" }, encoding: "utf8" });
+      return status === 0 ? JSON.parse(stdout) : { error: stderr };
+    });
+    const read = { case: "shardsmith", check: "plan from the cache that huggingface_hub made", ok: theirs.bytes !== undefined && theirs.bytes === ours.bytes, detail: theirs.error ?? `${theirs.bytes} bytes` };
+    if (results.length === 0) results.push({ case: "huggingface_hub", check: "run", ok: false, detail: "hub.py did not come to its first check" });
+    for (const result of [...results, read]) console.log(`${result.ok ? "passed " : "FAILED "}  ${result.case}: ${result.check}: ${result.detail}`);
+    const bad = [...results, read].filter(({ ok }) => !ok).length;
+    return { passed: results.length + 1 - bad, bad };
+  } finally {
+    hub.stdin.end();
+    hub.kill();
+  }
 }
 
 function hasPython() {
