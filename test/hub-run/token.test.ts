@@ -1,0 +1,47 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, it } from "vitest";
+import { startLoopbackHub } from "../../scripts/loopback-hub/server.js";
+import { DEMO_MODEL, shardsmith } from "../cli/cli.js";
+
+const root = mkdtempSync(join(tmpdir(), "hub-token-"));
+afterAll(() => { rmSync(root, { recursive: true, force: true }); });
+
+const TOKEN = "hf_aSecretThatNobodyIsToSee";
+const FILES = Object.fromEntries(readdirSync(DEMO_MODEL).map((name) => [name, readFileSync(join(DEMO_MODEL, name))]));
+
+/** Every file under a folder, hidden ones too. */
+function filesUnder(folder: string): string[] {
+  return readdirSync(folder).flatMap((name) => (statSync(join(folder, name)).isDirectory() ? filesUnder(join(folder, name)) : [join(folder, name)]));
+}
+
+it("never shows a token, nor sends it to the CDN, through runs that are refused, killed, and finished", async () => {
+  const hub = await startLoopbackHub({ token: TOKEN, repos: [{ type: "model", id: "org/demo", files: FILES, private: true }] });
+  const output = join(root, "out");
+  const environment = (token: string): string => `export HF_ENDPOINT=${hub.url} HF_HOME='${root}' HF_TOKEN=${token}`;
+  const command = ["quantize", "org/demo", "-o", output, "--samples", "2", "--sequence-length", "32", "--quality", "fast", "--refine", "0", "--no-awq", "--calibration", "builtin"];
+  try {
+    // Whoever may not see it is told what to do.
+    const refused = await shardsmith(command, undefined, environment("hf_ofSomebodyElse"));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/^org\/demo: no such folder, and as a repo on the Hub: .*org\/demo.*token/);
+    // Killed in the middle, it leaves a journal.
+    const killed = await shardsmith([...command, "--json"], (line, kill) => { if (line.includes('"type":"layer","layer":1')) kill("SIGKILL"); }, environment(TOKEN));
+    expect(killed.code).toBe("SIGKILL");
+    const left = filesUnder(output).map((file) => readFileSync(file));
+    const again = await shardsmith(command, undefined, environment(TOKEN));
+    expect(again.code).toBe(0);
+    const seen = [refused, killed, again].flatMap(({ stdout, stderr }) => [Buffer.from(stdout), Buffer.from(stderr)]);
+    for (const bytes of [...seen, ...left, ...filesUnder(output).map((file) => readFileSync(file))]) {
+      expect(bytes.includes(TOKEN)).toBe(false);
+      expect(bytes.includes("hf_ofSomebodyElse")).toBe(false);
+    }
+    const toCdn = hub.requests.filter(({ port }) => port === "cdn");
+    expect(toCdn.length).toBeGreaterThan(0);
+    expect(toCdn.filter(({ authorization, url }) => authorization !== undefined || url.includes(TOKEN))).toEqual([]);
+    expect(hub.requests.some(({ authorization }) => authorization === `Bearer ${TOKEN}`)).toBe(true);
+  } finally {
+    await hub.close();
+  }
+});
