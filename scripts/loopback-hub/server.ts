@@ -1,20 +1,26 @@
-// A Hub on loopback that is read from: repos in memory, one commit each, their large files behind a redirect to a second port, the CDN,
-// as the real one has them. It fails as it is told to. Python's huggingface_hub works against it (scripts/readers/read.py).
-import { createHash, randomBytes } from "node:crypto";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+// A Hub on loopback: repos in memory, read and written as on the real one, their large files on a second port, the CDN. It fails as it is
+// told to. Python's huggingface_hub and its command line work against it (scripts/readers/hub.py).
+import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { accountOf, belongsTo, gateOf, missing, writing, type Account } from "./accounts.js";
+import { json, refuse, send, throttleTo, type Answer, type Call, type Fault } from "./answers.js";
+import { Cdn } from "./cdn.js";
+import { history, info, pathsInfo, refs, resolve, tree } from "./read-routes.js";
+import { Repo, type Commit, type RepoType } from "./repos.js";
+import { commit, completeMultipart, createBranch, lfsBatch, lfsVerify, preupload } from "./write-routes.js";
+
+export { FAULTS, WRITE_FAULTS, type Fault } from "./answers.js";
+export type { Repo } from "./repos.js";
 
 export interface LoopbackRepo {
-  readonly type: "model" | "dataset";
+  readonly type: RepoType;
   readonly id: string;
   readonly files: Readonly<Record<string, Uint8Array>>;
-  /** Seen with the token only. */
+  /** Seen only with a token of its namespace. */
   readonly private?: boolean;
+  /** Its files are read only by those who accepted its conditions. */
+  readonly gated?: "auto" | "manual";
 }
-
-/** How an answer goes wrong. */
-export const FAULTS = ["429", "500", "503", "reset", "cut", "short", "long", "ignore-range", "expired"] as const;
-export type Fault = (typeof FAULTS)[number];
 
 export interface LoggedRequest {
   readonly port: "hub" | "cdn";
@@ -23,161 +29,196 @@ export interface LoggedRequest {
   readonly url: string;
   readonly authorization: string | undefined;
   readonly fault: Fault | undefined;
-  /** Bytes of a file that were sent, as far as the server knows. */
+  /** 0 where there was no answer. */
+  status: number;
+  /** Bytes of the answer's body that were sent, as far as the server knows, if it is a file. */
   sent: number;
+  /** Bytes of the request's body. */
+  received: number;
 }
 
 export interface LoopbackOptions {
-  readonly repos: readonly LoopbackRepo[];
+  readonly repos?: readonly LoopbackRepo[];
+  /** A token that sees and writes everything. */
   readonly token?: string;
+  /** Other tokens. */
+  readonly accounts?: Readonly<Record<string, Account>>;
   /** What becomes of a request; `count` is how many came before it. */
-  readonly fault?: (request: { readonly count: number; readonly port: "hub" | "cdn"; readonly method: string }) => Fault | undefined;
+  readonly fault?: (request: { readonly count: number; readonly port: "hub" | "cdn"; readonly method: string; readonly url: string }) => Fault | undefined;
+  /** Large files above this many bytes go up in parts of this size. Default 16 MiB. */
+  readonly partSize?: number;
+  /** Entries a page of a tree. Default 1000. */
+  readonly pageSize?: number;
+  /** What goes out in a second, over all connections. Default: no limit. */
+  readonly bytesPerSecond?: number;
+  /** Default: any that is free. */
+  readonly port?: number;
 }
 
 export interface LoopbackHub {
   /** What HF_ENDPOINT is to be. */
   readonly url: string;
   readonly requests: readonly LoggedRequest[];
+  addRepo(repo: LoopbackRepo): void;
+  /** A repo by its name, made by whomever: its files are `at("main").files`. */
+  repo(type: RepoType, id: string): Repo | undefined;
+  /** No address on the CDN that was given out up to now serves any longer. */
+  expireAddresses(): void;
   close(): Promise<void>;
 }
 
-interface StoredRepo extends LoopbackRepo {
-  readonly commit: string;
-}
-
-export async function startLoopbackHub({ repos, token, fault = () => undefined }: LoopbackOptions): Promise<LoopbackHub> {
-  const stored = new Map<string, StoredRepo>(repos.map((repo) => [`${repo.type}s/${repo.id}`, { ...repo, commit: commitOf(repo) }]));
-  const large = new Map<string, Uint8Array>();
-  for (const { files } of repos) for (const [path, bytes] of Object.entries(files)) if (isLarge(path)) large.set(sha256Of(bytes), bytes);
+export async function startLoopbackHub({ repos = [], token, accounts = {}, fault = () => undefined, partSize = 16 * 1024 * 1024, pageSize = 1000, bytesPerSecond, port = 0 }: LoopbackOptions = {}): Promise<LoopbackHub> {
+  const known = new Map(Object.entries(accounts));
+  if (token !== undefined) known.set(token, { name: "loopback", orgs: ["*"] });
+  const stored = new Map<string, Repo>();
+  const cdn = new Cdn();
   const requests: LoggedRequest[] = [];
-  /** Signatures under which the CDN serves; each until it is said to have expired. */
-  const signatures = new Set<string>();
+  const throttle = bytesPerSecond === undefined ? undefined : throttleTo(bytesPerSecond);
+  let url = "";
 
-  const logged = (port: "hub" | "cdn", answer: (request: IncomingMessage, response: ServerResponse, log: LoggedRequest) => void) =>
-    createServer((request, response) => {
-      const { method = "GET", url = "/" } = request;
-      const log: LoggedRequest = { port, method, url, authorization: request.headers.authorization, fault: fault({ count: requests.length, port, method }), sent: 0 };
+  const listen = async (name: "hub" | "cdn", at: number, answerTo: (call: Call, fault: Fault | undefined) => Answer): Promise<Server> => {
+    const server = createServer((request, response) => {
+      const { method = "GET", url: target = "/", headers } = request;
+      const log: LoggedRequest = {
+        port: name, method, url: target, authorization: headers.authorization, fault: fault({ count: requests.length, port: name, method, url: target }), status: 0, sent: 0, received: 0,
+      };
       requests.push(log);
-      if (log.fault === "reset") request.socket.destroy();
-      else if (log.fault === "429") response.writeHead(429, { "retry-after": "0" }).end();
-      else if (log.fault === "500" || log.fault === "503") response.writeHead(Number(log.fault)).end("out of order");
-      else answer(request, response, log);
-    });
-
-  const cdn = logged("cdn", (request, response, log) => {
-    const { pathname, searchParams } = new URL(request.url!, "http://cdn");
-    const signature = searchParams.get("signature") ?? "";
-    if (log.fault === "expired") signatures.delete(signature);
-    const bytes = large.get(pathname.slice(1));
-    if (bytes === undefined) response.writeHead(404).end();
-    else if (!signatures.has(signature)) response.writeHead(403).end("Request has expired");
-    else sendFile(request, response, log, bytes, { etag: `"${pathname.slice(1)}"` });
-  });
-  const cdnUrl = await listening(cdn);
-
-  const hub = logged("hub", (request, response, log) => {
-    const path = decodeURIComponent(new URL(request.url!, "http://hub").pathname);
-    const api = /^\/api\/((?:models|datasets)\/[^/]+\/[^/]+)(?:\/(revision|tree)\/([^/]+)(?:\/(.*))?)?$/.exec(path);
-    const file = /^\/(datasets\/)?([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.*)$/.exec(path);
-    const repo = stored.get(api?.[1] ?? (file ? `${file[1] ?? "models/"}${file[2]}` : ""));
-    const known = token !== undefined && log.authorization === `Bearer ${token}`;
-    if (log.authorization !== undefined && !known) {
-      response.writeHead(401, { "x-error-message": "Invalid credentials in Authorization header" }).end();
-    } else if (repo === undefined || (repo.private === true && !known)) {
-      // To those who may not see it a private repo is as good as none.
-      response.writeHead(known ? 404 : 401, { "x-error-code": "RepoNotFound", "x-error-message": known ? "Repository not found" : "Invalid username or password." }).end();
-    } else if (![undefined, "main", repo.commit].includes(api?.[3] ?? file?.[3])) {
-      response.writeHead(404, { "x-error-code": "RevisionNotFound", "x-error-message": "Invalid rev id" }).end();
-    } else if (api?.[2] === "tree") {
-      json(response, Object.entries(repo.files).filter(([name]) => api[4] === undefined || name.startsWith(`${api[4]}/`)).map(([name, bytes]) => ({
-        type: "file", path: name, size: bytes.length, oid: gitOidOf(isLarge(name) ? Buffer.from(sha256Of(bytes)) : bytes),
-        ...(isLarge(name) && { lfs: { oid: sha256Of(bytes), size: bytes.length, pointerSize: 134 } }),
-      })));
-    } else if (api) {
-      json(response, {
-        _id: repo.commit.slice(0, 24), id: repo.id, ...(repo.type === "model" && { modelId: repo.id }), sha: repo.commit, private: repo.private === true, gated: false, disabled: false,
-        tags: [], downloads: 0, likes: 0, lastModified: "2026-01-01T00:00:00.000Z", createdAt: "2026-01-01T00:00:00.000Z", siblings: Object.keys(repo.files).map((rfilename) => ({ rfilename })),
-      });
-    } else {
-      const name = file![4];
-      const bytes = repo.files[name];
-      const commit = { "x-repo-commit": repo.commit };
-      if (!Object.hasOwn(repo.files, name)) {
-        response.writeHead(404, { ...commit, "x-error-code": "EntryNotFound", "x-error-message": "Entry not found" }).end();
-      } else if (isLarge(name)) {
-        const signature = randomBytes(8).toString("hex");
-        signatures.add(signature);
-        response.writeHead(302, {
-          ...commit, location: `${cdnUrl}/${sha256Of(bytes)}?signature=${signature}`, "x-linked-etag": `"${sha256Of(bytes)}"`, "x-linked-size": bytes.length, "content-length": 0,
-        }).end();
-      } else {
-        sendFile(request, response, log, bytes, { ...commit, etag: `"${gitOidOf(bytes)}"` });
+      if (log.fault === "stall") return;
+      if (log.fault === "reset") {
+        request.socket.destroy();
+        return;
       }
+      void (async () => {
+        const body = await received(request, log);
+        const answer = body && (outOfOrder(log.fault) ?? answerTo({ method, url: new URL(target, "http://loopback"), headers, body }, log.fault));
+        if (answer === undefined || log.fault === "lost") {
+          request.socket.destroy();
+          return;
+        }
+        log.status = answer.status;
+        const sent = await send(request, response, { ...answer, headers: { "x-request-id": `Root=1-loopback-${requests.length}`, ...answer.headers } }, log.fault, throttle);
+        if (answer.file === true) log.sent = sent;
+      })().catch((error: unknown) => {
+        // What a client sends that is not as it should be; or it went away.
+        if (!response.headersSent) response.writeHead((log.status = 400)).end(String(error));
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(at, "127.0.0.1", resolve));
+    return server;
+  };
+
+  const addRepo = ({ type, id, files, private: isPrivate = false, gated }: LoopbackRepo): void => {
+    const repo = new Repo(type, id, isPrivate, gated);
+    repo.commit("refs/heads/main", undefined, new Map(Object.entries(files).map(([path, bytes]) => [path, repo.stored(path, bytes)])), "initial commit");
+    stored.set(`${type}s/${id}`, repo);
+  };
+  for (const repo of repos) addRepo(repo);
+
+  const ofHub = (call: Call): Answer => {
+    const account = accountOf(call, known);
+    if (account !== undefined && "status" in account) return account;
+    const path = call.url.pathname;
+    if (path === "/api/whoami-v2") return whoami(account);
+    if (path === "/api/complete_multipart") return completeMultipart(call, cdn);
+    if (path === "/api/validate-yaml") return json({ errors: [], warnings: [] });
+    if (path === "/api/repos/create") return create(call, account);
+    const found = routeOf(path);
+    if (!found) return refuse(404, "Sorry, we can't find the page you are looking for.");
+    const repo = stored.get(`${found.type}s/${found.id}`);
+    if (!repo || (repo.isPrivate && !belongsTo(account, repo.id))) return missing(account);
+    return inRepo(repo, found, call, account);
+  };
+
+  const create = (call: Call, account: Account | undefined): Answer => {
+    if (!account) return refuse(401, "Invalid username or password.");
+    const { type = "model", name, organization, visibility, private: isPrivate } = JSON.parse(Buffer.from(call.body).toString()) as { type?: RepoType; name: string; organization?: string; visibility?: string; private?: boolean };
+    const id = `${organization ?? account.name}/${name}`;
+    if (account.write === false || !belongsTo(account, id)) return refuse(403, `You don't have the rights to create a ${type} under the namespace "${organization ?? account.name}"`);
+    const page = `${url}/${type === "dataset" ? "datasets/" : ""}${id}`;
+    if (stored.has(`${type}s/${id}`)) return json({ error: `You already created this ${type} repo: ${id}`, url: page, id }, 409, { "x-error-message": `You already created this ${type} repo` });
+    addRepo({ type, id, private: isPrivate ?? visibility === "private", files: { ".gitattributes": Buffer.from("*.safetensors filter=lfs diff=lfs merge=lfs -text\n") } });
+    return json({ url: page, name: id, id });
+  };
+
+  const inRepo = (repo: Repo, { verb, rest }: Route, call: Call, account: Account | undefined): Answer => {
+    if (verb === "refs") return refs(repo, call);
+    if (verb === "lfs") return writing(repo, account) ?? (rest === "verify" ? lfsVerify(repo, call) : lfsBatch(repo, call, cdn, url, partSize));
+    if (verb === "branch") return writing(repo, account) ?? createBranch(repo, decodeURIComponent(rest), call);
+    const { revision, path } = splitRevision(rest);
+    const at = repo.at(revision);
+    if (!at) return refuse(404, `Invalid rev id: ${revision}`, "RevisionNotFound");
+    return ofCommit(repo, at, verb, revision, path, call, account);
+  };
+
+  const ofCommit = (repo: Repo, at: Commit, verb: string, revision: string, path: string, call: Call, account: Account | undefined): Answer => {
+    switch (verb) {
+      case "": case "revision": return info(repo, at, call);
+      case "tree": return tree(at, path, call, url, pageSize);
+      case "paths-info": return pathsInfo(at, call);
+      case "commits": return history(repo, at);
+      case "resolve": return gateOf(repo, account) ?? resolve(at, path, (sha256) => cdn.address(repo, "GET", sha256));
+      case "preupload": return writing(repo, account) ?? preupload(at, call);
+      case "commit": return writing(repo, account) ?? commit(repo, revision, call, url);
+      default: return refuse(404, "Sorry, we can't find the page you are looking for.");
     }
-  });
-  const url = await listening(hub);
+  };
+
+  const servers = [await listen("hub", port, ofHub), await listen("cdn", 0, (call, fails) => cdn.answer(call, fails))];
+  [url, cdn.url] = servers.map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
   return {
-    url, requests,
+    url, requests, addRepo,
+    repo: (type, id) => stored.get(`${type}s/${id}`),
+    expireAddresses: () => cdn.expireAll(),
     close: async () => {
-      await Promise.all([hub, cdn].map((server) => new Promise((resolve) => { server.close(resolve).closeAllConnections(); })));
+      await Promise.all(servers.map((server) => new Promise((closed) => { server.close(closed).closeAllConnections(); })));
     },
   };
 }
 
-/** A file, or the range of it that was asked for; or what a fault makes of it. */
-function sendFile(request: IncomingMessage, response: ServerResponse, log: LoggedRequest, bytes: Uint8Array, headers: Readonly<Record<string, string>>): void {
-  const range = log.fault === "ignore-range" ? null : /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
-  const start = Number(range?.[1] ?? 0);
-  const end = Math.min(range === null || range[2] === "" ? bytes.length : Number(range[2]) + 1, bytes.length);
-  if (range !== null && start >= bytes.length) {
-    response.writeHead(416, { "content-range": `bytes */${String(bytes.length)}` }).end();
-    return;
+/** The body of a request; undefined where the fault is that it is cut. */
+async function received(request: IncomingMessage, log: LoggedRequest): Promise<Uint8Array | undefined> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    log.received += chunk.length;
+    if (log.fault === "cut") return undefined;
+    chunks.push(chunk);
   }
-  const part = bytes.subarray(start, end);
-  const said = { ...headers, "accept-ranges": "bytes", ...(range !== null && { "content-range": `bytes ${String(start)}-${String(end - 1)}/${String(bytes.length)}` }) };
-  const status = range === null ? 200 : 206;
-  const half = part.subarray(0, part.length >> 1);
-  if (request.method === "HEAD") {
-    response.writeHead(status, { ...said, "content-length": part.length }).end();
-  } else if (log.fault === "cut") {
-    log.sent = half.length;
-    response.writeHead(status, { ...said, "content-length": part.length });
-    response.write(half, () => request.socket.destroy());
-  } else if (log.fault === "short" || log.fault === "long") {
-    // Without a length, so that the end of the body is where the server ends it.
-    const body = log.fault === "short" ? half : Buffer.concat([part, Buffer.from("and more")]);
-    log.sent = body.length;
-    response.writeHead(status, said).end(body);
-  } else {
-    log.sent = part.length;
-    response.writeHead(status, { ...said, "content-length": part.length }).end(part);
-  }
+  return Buffer.concat(chunks);
 }
 
-/** The Hub keeps such files in LFS. */
-function isLarge(path: string): boolean {
-  return /\.(?:safetensors|parquet|gz|bin)$/.test(path);
+function outOfOrder(fault: Fault | undefined): Answer | undefined {
+  if (fault === "429") return { status: 429, headers: { "retry-after": "0" } };
+  return fault === "500" || fault === "503" ? { status: Number(fault), body: "out of order" } : undefined;
 }
 
-function json(response: ServerResponse, value: unknown): void {
-  response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value));
+function whoami(account: Account | undefined): Answer {
+  if (!account) return refuse(401, "Invalid username or password.");
+  const { name, orgs = [], write = true } = account;
+  return json({
+    type: "user", id: "loopback", name, fullname: name, email: `${name}@loopback.test`, isPro: false,
+    orgs: orgs.map((org) => ({ type: "org", id: org, name: org, fullname: org, roleInOrg: write ? "write" : "read" })),
+    auth: { type: "access_token", accessToken: { displayName: "loopback", role: write ? "write" : "read" } },
+  });
 }
 
-function sha256Of(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
+interface Route {
+  readonly type: RepoType;
+  readonly id: string;
+  /** What is wanted of the repo; empty for the repo itself. */
+  readonly verb: string;
+  readonly rest: string;
 }
 
-/** Git's name for a file's content. */
-function gitOidOf(bytes: Uint8Array): string {
-  return createHash("sha1").update(`blob ${String(bytes.length)}\0`).update(bytes).digest("hex");
+/** A path, still encoded, taken apart. A repo's name has a namespace or, for the oldest, none. */
+function routeOf(path: string): Route | undefined {
+  const api = /^\/api\/(model|dataset)s\/((?:[^/]+\/)?[^/]+)(?:\/(revision|tree|paths-info|commits|refs|preupload|commit|branch)(?:\/(.*))?)?$/.exec(path);
+  if (api) return { type: api[1] as RepoType, id: decodeURIComponent(api[2]), verb: api[3] ?? "", rest: api[4] ?? "" };
+  const file = /^\/(datasets\/)?((?:[^/]+\/)?[^/]+)(?:\/(resolve)\/(.+)|\.git\/info\/(lfs)\/objects\/(.*))$/.exec(path);
+  return file ? { type: file[1] === undefined ? "model" : "dataset", id: decodeURIComponent(file[2]), verb: file[3] ?? file[5], rest: file[4] ?? file[6] } : undefined;
 }
 
-function commitOf({ id, files }: LoopbackRepo): string {
-  const all = Object.entries(files).map(([path, bytes]) => `${path} ${gitOidOf(bytes)}`).sort();
-  return createHash("sha1").update([id, ...all].join("\n")).digest("hex");
-}
-
-async function listening(server: Server): Promise<string> {
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return `http://127.0.0.1:${String((server.address() as AddressInfo).port)}`;
+/** `main/a/b` → the revision and the path; `refs/pr/1` may stand as it is, other slashes of a revision are encoded. */
+function splitRevision(rest: string): { revision: string; path: string } {
+  const parts = /^(refs\/pr\/\d+|[^/]*)(?:\/(.*))?$/.exec(rest);
+  return { revision: decodeURIComponent(parts?.[1] ?? "") || "main", path: decodeURIComponent(parts?.[2] ?? "") };
 }
