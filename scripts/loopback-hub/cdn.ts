@@ -40,7 +40,8 @@ export class Cdn {
     const sha256 = url.pathname.split("/").at(-1)!;
     if (method === "PUT") return this.take(rights.repo, sha256, url.searchParams, headers["content-length"], body);
     const bytes = rights.repo.large.get(sha256);
-    return bytes ? { status: 200, headers: { etag: `"${sha256}"` }, body: bytes, file: true } : refuse(404, "NoSuchKey", "The specified key does not exist.");
+    // Its own ETag is not the file's SHA-256; that is told by the redirect.
+    return bytes ? { status: 200, headers: { etag: etagOf(Buffer.from(sha256)) }, body: bytes, file: true } : refuse(404, "NoSuchKey", "The specified key does not exist.");
   }
 
   private take(repo: Repo, sha256: string, query: URLSearchParams, length: string | undefined, body: Uint8Array): Answer {

@@ -44,14 +44,24 @@ function entry(path: string, file: StoredFile | undefined): object {
   return { type: "file", path, size: bytes.length, oid, ...(sha256 !== undefined && { lfs: { oid: sha256, size: bytes.length, pointerSize: POINTER_BYTES } }) };
 }
 
-/** A small file itself; of a large one, its address on the CDN. */
-export function resolve(commit: Commit, path: string, onCdn: (sha256: string) => string): Answer {
+/** Where a file is: a large one on the CDN, under its signature; a small one behind the Hub's own cache. */
+export function resolve(repo: Repo, commit: Commit, path: string, onCdn: (sha256: string) => string): Answer {
   const file = commit.files.get(path);
-  const headers = { "x-repo-commit": commit.oid };
-  if (!file) return refuse(404, "Entry not found", "EntryNotFound", headers);
+  if (!file) return missingFile(commit);
   const { bytes, oid, sha256 } = file;
-  if (sha256 === undefined) return { status: 200, headers: { ...headers, etag: `"${oid}"` }, body: bytes, file: true };
-  return { status: 302, headers: { ...headers, location: onCdn(sha256), "x-linked-etag": `"${sha256}"`, "x-linked-size": bytes.length } };
+  const headers = { "x-repo-commit": commit.oid, "x-linked-etag": `"${sha256 ?? oid}"`, "x-linked-size": bytes.length };
+  if (sha256 !== undefined) return { status: 302, headers: { ...headers, location: onCdn(sha256) } };
+  const cached = `/api/resolve-cache/${repo.type}s/${repo.id}/${commit.oid}/${path.split("/").map(encodeURIComponent).join("/")}`;
+  return { status: 307, headers: { ...headers, location: `${cached}?etag=%22${oid}%22` } };
+}
+
+export function cachedFile(commit: Commit, path: string): Answer {
+  const file = commit.files.get(path);
+  return file ? { status: 200, headers: { "x-repo-commit": commit.oid, etag: `"${file.oid}"` }, body: file.bytes, file: true } : missingFile(commit);
+}
+
+function missingFile({ oid }: Commit): Answer {
+  return refuse(404, "Entry not found", "EntryNotFound", { "x-repo-commit": oid });
 }
 
 export function refs(repo: Repo, { url }: Call): Answer {

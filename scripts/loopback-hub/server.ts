@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { accountOf, belongsTo, gateOf, missing, writing, type Account } from "./accounts.js";
 import { json, refuse, send, throttleTo, type Answer, type Call, type Fault } from "./answers.js";
 import { Cdn } from "./cdn.js";
-import { history, info, pathsInfo, refs, resolve, tree } from "./read-routes.js";
+import { cachedFile, history, info, pathsInfo, refs, resolve, tree } from "./read-routes.js";
 import { Repo, type Commit, type RepoType } from "./repos.js";
 import { commit, completeMultipart, createBranch, lfsBatch, lfsVerify, preupload } from "./write-routes.js";
 
@@ -156,7 +156,8 @@ export async function startLoopbackHub({ repos = [], token, accounts = {}, fault
       case "tree": return tree(at, path, call, url, pageSize);
       case "paths-info": return pathsInfo(at, call);
       case "commits": return history(repo, at);
-      case "resolve": return gateOf(repo, account) ?? resolve(at, path, (sha256) => cdn.address(repo, "GET", sha256));
+      case "resolve": return gateOf(repo, account) ?? resolve(repo, at, path, (sha256) => cdn.address(repo, "GET", sha256));
+      case "resolve-cache": return gateOf(repo, account) ?? cachedFile(at, path);
       case "preupload": return writing(repo, account) ?? preupload(at, call);
       case "commit": return writing(repo, account) ?? commit(repo, revision, call, url);
       default: return refuse(404, "Sorry, we can't find the page you are looking for.");
@@ -213,6 +214,8 @@ interface Route {
 function routeOf(path: string): Route | undefined {
   const api = /^\/api\/(model|dataset)s\/((?:[^/]+\/)?[^/]+)(?:\/(revision|tree|paths-info|commits|refs|preupload|commit|branch)(?:\/(.*))?)?$/.exec(path);
   if (api) return { type: api[1] as RepoType, id: decodeURIComponent(api[2]), verb: api[3] ?? "", rest: api[4] ?? "" };
+  const cached = /^\/api\/resolve-cache\/(model|dataset)s\/((?:[^/]+\/)?[^/]+)\/([0-9a-f]{40}\/.+)$/.exec(path);
+  if (cached) return { type: cached[1] as RepoType, id: decodeURIComponent(cached[2]), verb: "resolve-cache", rest: cached[3] };
   const file = /^\/(datasets\/)?((?:[^/]+\/)?[^/]+)(?:\/(resolve)\/(.+)|\.git\/info\/(lfs)\/objects\/(.*))$/.exec(path);
   return file ? { type: file[1] === undefined ? "model" : "dataset", id: decodeURIComponent(file[2]), verb: file[3] ?? file[5], rest: file[4] ?? file[6] } : undefined;
 }
