@@ -121,7 +121,7 @@ async function main() {
   return bad;
 }
 
-/** Python's client reads from our Hub on loopback, and we from the cache that it leaves (scripts/readers/hub.py). */
+/** Python's client reads from our Hub on loopback and writes to it, and we read from the cache that it leaves (scripts/readers/hub.py). */
 async function readFromHub() {
   const [folder, name, token] = [MODELS[0].folder, "org/demo", "hf_readers"];
   const hub = spawn(process.execPath, ["--import", "tsx", join(root, "scripts/loopback-hub/main.ts"), folder, name, token], { stdio: ["pipe", "pipe", "inherit"] });
