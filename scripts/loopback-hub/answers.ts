@@ -38,7 +38,7 @@ export type Throttle = (bytes: number) => Promise<void>;
 
 /** Lets `rate` bytes a second through, all connections together. Timers are late by up to this many ms, which is made up for. */
 export function throttleTo(rate: number): Throttle {
-  const LATE = 20;
+  const LATE = 100;
   let free = 0;
   return async (bytes) => {
     const now = performance.now();

@@ -75,9 +75,9 @@ export class Repo {
   }
 }
 
-/** `main` → `refs/heads/main`; `refs/…` as it is. */
+/** `main` → `refs/heads/main`, and so does `HEAD`; `refs/…` as it is. */
 export function refOf(revision: string): string {
-  return revision.startsWith("refs/") ? revision : `refs/heads/${revision}`;
+  return revision.startsWith("refs/") ? revision : `refs/heads/${revision === "HEAD" ? "main" : revision}`;
 }
 
 /** Whether the Hub wants a file as an LFS object: by its name, its size, or because it is no text. */

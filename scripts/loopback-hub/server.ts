@@ -181,7 +181,10 @@ async function received(request: IncomingMessage, log: LoggedRequest): Promise<U
   const chunks: Buffer[] = [];
   for await (const chunk of request as AsyncIterable<Buffer>) {
     log.received += chunk.length;
-    if (log.fault === "cut") return undefined;
+    if (log.fault === "cut") {
+      request.socket.destroy();
+      return undefined;
+    }
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
