@@ -12,27 +12,32 @@ import { cardBeside, EVALUATION_FILE, reportBeside, savedEvaluation } from "./pi
 import { measuredSpeed, secondsOf, type Speed } from "./pipeline/estimate.js";
 import type { QuantizeEvent } from "./pipeline/events.js";
 import { runEvaluate, type EvaluateSettings, type Evaluation, type EvaluateEvent } from "./pipeline/evaluate.js";
+import { finishedFolder } from "./pipeline/finished-folder.js";
 import { firstOfJournal, freeSpace, openFolderSink } from "./pipeline/folder-sink.js";
 import { inspectCheckpoint, type Inspection } from "./pipeline/inspect.js";
 import type { QuantizeSettings } from "./pipeline/options.js";
 import { overviewOf, type Overview } from "./pipeline/overview.js";
 import type { Plan } from "./pipeline/plan.js";
 import { prepareRun, type PreparedRun } from "./pipeline/prepare-run.js";
+import { publishFinished, uploadTeller, type PushEvent } from "./pipeline/push.js";
 import { openSpillFile } from "./pipeline/spill-file.js";
 import { runQuantize } from "./pipeline/quantize.js";
 import { commitOf } from "./pipeline/standing.js";
 import { runSurvey, type SurveyEvent, type SurveyResult } from "./pipeline/run-survey.js";
 import { CARD_FILE } from "./publish/card.js";
+import { openHubPublisher, type PublishTo } from "./publish/hub-publisher.js";
+import type { Published, Publisher } from "./publish/publisher.js";
 import type { Report } from "./report/report.js";
+import { openCheckpoint } from "./source/checkpoint.js";
 import { openHubDataSet } from "./source/data-set-hub.js";
-import { isThere } from "./source/folder.js";
+import { isThere, openFolder } from "./source/folder.js";
 import { openSource } from "./source/open-source.js";
 import type { Source } from "./source/source.js";
 import { builtinCalibrationText, namedDataSets, readTextFiles } from "./source/text-files.js";
 
 export { InputError } from "./errors.js";
 export { VERSION } from "./version.js";
-export type { Overview, Speed, SurveyEvent, SurveyResult };
+export type { Overview, Published, PublishTo, PushEvent, Speed, SurveyEvent, SurveyResult };
 export type { SurveyedGroup, SurveyedLinear } from "./pipeline/survey.js";
 export type { EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report };
 export type { LinearReport, PartSeconds } from "./report/report.js";
@@ -57,6 +62,10 @@ export interface QuantizeOptions extends QuantizeSettings {
   readonly calibration?: string;
   /** Replace what another run, or another program, left in `output`. Default false. */
   readonly overwrite?: boolean;
+  /** Publish it on the Hub as well: shards go up as they are finished, and one commit at the end shows all of it. */
+  readonly push?: PublishTo;
+  /** Whether shards stay in `output` once the Hub has confirmed their SHA-256. Default true. */
+  readonly keepShards?: boolean;
   /** Threads that compute. Default: as many as there are cores. */
   readonly threads?: number;
   /** Called for everything there is to tell, in order. */
@@ -71,8 +80,9 @@ export interface QuantizeOptions extends QuantizeSettings {
  * Throws `InputError` for everything that its caller can mend, before any work is lost.
  */
 export async function quantize(options: QuantizeOptions): Promise<Report> {
-  const { source: path, output, calibration, overwrite, threads, onEvent, signal, ...settings } = options;
+  const { source: path, output, calibration, overwrite, push: to, keepShards, threads, onEvent, signal, ...settings } = options;
   const engine = engineOf(threads);
+  if (keepShards === false && to === undefined) throw new InputError("shards can be given up only where they are pushed to the Hub; name a repo to push to");
   if (output === "") throw new InputError("output is empty; name a folder for the quantized checkpoint");
   const begun = overwrite === true ? undefined : await firstOfJournal(output);
   const source = await openSource(path, {
@@ -86,9 +96,15 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
     const sink = await openFolderSink(output);
     try {
       if (source.hub === undefined && (await realpath(path)) === (await realpath(output))) throw new InputError(`${output} is the source itself; choose another output folder`);
+      if (to !== undefined && source.hub?.repo === to.repo && to.revision === undefined && to.createPr !== true) {
+        throw new InputError(`${to.repo} is the source itself, and would be replaced; push to another repo, or name a branch by --revision`);
+      }
+      const publisher = to && (await publisherOf(to, onEvent, signal));
       return await runQuantize({
         source, sink, prepared,
         engine,
+        ...(publisher && { publisher }),
+        ...(keepShards !== undefined && { keepShards }),
         calibration: calibrationText(calibration, source, signal, begun),
         freeSpace: () => freeSpace(output),
         ...(overwrite !== undefined && { overwrite }),
@@ -101,6 +117,36 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   } finally {
     await source.close();
   }
+}
+
+export interface PushOptions extends PublishTo {
+  /** Folder of a finished checkpoint. */
+  readonly folder: string;
+  readonly onEvent?: (event: PushEvent) => void;
+  /** Ends it at once; what was sent need not be sent again. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Publishes a finished checkpoint's folder on the Hub, in one commit; what the Hub has is not sent. `url` is the page to open. Throws
+ * `InputError` for a folder that holds no whole checkpoint, or another than its report says.
+ */
+export async function push(options: PushOptions): Promise<Published> {
+  const { folder, onEvent, signal, ...to } = options;
+  const emit = onEvent ?? (() => undefined);
+  if ((await firstOfJournal(folder)) !== undefined) throw new InputError(`${folder} holds a run that is not finished; finish it first, by the command that began it`);
+  const source = await openFolder(folder);
+  try {
+    // It refuses whatever is not whole.
+    await openCheckpoint(source);
+  } finally {
+    await source.close();
+  }
+  return publishFinished(finishedFolder(folder), await publisherOf(to, emit, signal), emit);
+}
+
+function publisherOf(to: PublishTo, onEvent: ((event: PushEvent) => void) | undefined, signal: AbortSignal | undefined): Promise<Publisher> {
+  return hubOfEnvironment().then((hub) => openHubPublisher(hub, to, { ...(signal && { signal }), ...(onEvent && { onBytes: uploadTeller(onEvent) }) }));
 }
 
 export interface PlanOptions extends QuantizeSettings, Pick<QuantizeOptions, "source" | "threads" | "signal"> {

@@ -6,6 +6,7 @@ import * as evalCommand from "./eval.js";
 import { givenTwice } from "./given-twice.js";
 import * as inspectCommand from "./inspect.js";
 import * as planCommand from "./plan.js";
+import * as pushCommand from "./push.js";
 import * as quantizeCommand from "./quantize.js";
 import * as surveyCommand from "./survey.js";
 
@@ -38,8 +39,9 @@ await yargs(args)
   .command(quantizeCommand.command, quantizeCommand.describe, quantizeCommand.builder, (args) => quantizeCommand.run(args, signal))
   .command(surveyCommand.command, surveyCommand.describe, surveyCommand.builder, (args) => surveyCommand.run(args, signal))
   .command(evalCommand.command, evalCommand.describe, evalCommand.builder, (args) => evalCommand.run(args, signal))
+  .command(pushCommand.command, pushCommand.describe, pushCommand.builder, (args) => pushCommand.run(args, signal))
   .command(inspectCommand.command, inspectCommand.describe, inspectCommand.builder, (args) => inspectCommand.run(args, signal))
-  .demandCommand(1, "Say what to do: plan, quantize, survey, eval or inspect")
+  .demandCommand(1, "Say what to do: plan, quantize, survey, eval, push or inspect")
   .strict()
   .version(VERSION)
   .alias({ h: "help", v: "version" })

@@ -1,5 +1,6 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
-import { planQuantize, quantize, type BitsMix, type LinearReport, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
+import { InputError, planQuantize, quantize, type BitsMix, type LinearReport, type Published, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
+import { publishedLine, publishOptions } from "./push.js";
 import { settingsOf, settingsOptions } from "./settings.js";
 import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
@@ -9,8 +10,11 @@ export const command = "quantize <source>";
 export const describe = "Quantize a checkpoint";
 
 export function builder(yargs: Argv) {
-  return settingsOptions(yargs)
-    .option("output", { alias: "o", describe: "folder for the quantized checkpoint", type: "string", demandOption: true })
+  return publishOptions(settingsOptions(yargs))
+    .option("output", { alias: "o", describe: "folder for the quantized checkpoint [with --push: the repo's name, in this folder]", type: "string" })
+    .option("push", { type: "string", describe: "publish it on the Hub as org/name: shards go up while later layers compute, one commit at the end shows all" })
+    .option("no-keep", { type: "boolean", describe: "with --push: delete each shard here once the Hub has confirmed its SHA-256" })
+    .implies({ private: "push", revision: "push", "create-pr": "push" })
     .option("overwrite", { type: "boolean", default: false, describe: "replace what the output folder holds" })
     .option("dry-run", { type: "boolean", default: false, describe: "say what would be done, and do nothing" })
     .option("json", { type: "boolean", default: false, describe: "print one event a line, as JSON" });
@@ -24,12 +28,22 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
     await dryRun(settings, args.json);
     return;
   }
-  const onEvent = args.json ? (event: QuantizeEvent) => void process.stdout.write(`${JSON.stringify(event)}\n`) : new QuantizeReporter(args.output).onEvent;
+  const output = outputOf(args);
+  const keepShards = !args.keep.some((pattern: unknown) => pattern === false);
+  const onEvent = args.json ? (event: QuantizeEvent) => void process.stdout.write(`${JSON.stringify(event)}\n`) : new QuantizeReporter(output, args.createPr).onEvent;
   await quantize({
-    ...settings, output: args.output, overwrite: args.overwrite, signal, onEvent,
+    ...settings, output, overwrite: args.overwrite, keepShards, signal, onEvent,
+    ...(args.push !== undefined && { push: { repo: args.push, private: args.private, createPr: args.createPr, ...(args.revision !== undefined && { revision: args.revision }) } }),
     ...(args.calibration !== undefined && { calibration: args.calibration }),
     ...(args.threads !== undefined && { threads: args.threads }),
   });
+}
+
+/** Journal and shards need a folder also where the result is published. */
+function outputOf({ output, push }: Arguments): string {
+  const folder = output ?? push?.split("/").at(-1);
+  if (folder === undefined) throw new InputError("say where the quantized checkpoint goes: a folder by -o, or a repo on the Hub by --push");
+  return folder;
 }
 
 async function dryRun(settings: Omit<QuantizeOptions, "output">, json: boolean): Promise<void> {
@@ -65,7 +79,13 @@ class QuantizeReporter {
   private secondsLeft: number | undefined;
   private readonly layerErrors: number[] = [];
 
-  constructor(private readonly output: string) {}
+  private computing = true;
+  private published: Published | undefined;
+
+  constructor(
+    private readonly output: string,
+    private readonly createPr: boolean,
+  ) {}
 
   readonly onEvent = (event: QuantizeEvent): void => {
     switch (event.type) {
@@ -102,18 +122,30 @@ class QuantizeReporter {
         break;
       case "layer":
         this.layerDone(event.layer, event.layers, event.seconds);
+        this.computing = event.layer + 1 < event.layers;
         break;
       case "shard":
         this.status.print(`Wrote ${event.file} (${formatBytes(event.size)})`);
+        break;
+      case "upload":
+        // While layers compute, the line is theirs.
+        if (!this.computing) this.status.update({ done: event.sent / Math.max(1, event.size), doing: `sending ${event.file}` });
+        break;
+      case "uploaded":
+        this.status.print(`${event.file} is on the Hub (${formatBytes(event.size)})`);
+        break;
+      case "published":
+        this.published = event;
         break;
       case "warning":
         this.status.print(`Warning: ${event.message}`);
         break;
       case "done":
         this.status.clear();
-        if (event.already) console.log(`${this.output} holds the result of this very run already; nothing to do.`);
+        if (event.already) console.log(`${this.output} holds the result of this very run already${this.published === undefined ? "; nothing to do" : ""}.`);
         console.log(closingTable(event.report));
         console.log(closingLines(event.report, this.output));
+        if (this.published !== undefined) console.log(publishedLine(this.published, this.createPr));
     }
   };
 

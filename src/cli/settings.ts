@@ -48,7 +48,8 @@ type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof setting
 export function settingsOf(args: Arguments): QuantizeSettings {
   return {
     method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, quality: args.quality, search: args.search, damp: args.damp, shrink: args.shrink,
-    keep: args.keep, bitsFor: args.bitsFor.map(parseBitsFor),
+    // --no-keep is about shards, and yargs puts a false among these for it.
+    keep: args.keep.filter((pattern: unknown) => pattern !== false), bitsFor: args.bitsFor.map(parseBitsFor),
     samples: args.samples, seed: args.seed,
     maxShardSize: parseBytes(args.maxShardSize, "max-shard-size"), memory: parseBytes(args.memory, "memory"),
     ...(args.targetBits !== undefined && { targetBits: args.targetBits }),

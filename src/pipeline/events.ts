@@ -36,6 +36,12 @@ export type QuantizeEvent =
     }
   | { readonly type: "linear"; readonly layer: number; readonly report: LinearReport }
   | { readonly type: "layer"; readonly layer: number; readonly layers: number; readonly seconds: number; /** Of a source on a Hub, since the run began. */ readonly bytesRead?: number }
+  /** How much of a shard is on the Hub, or on its way there. */
+  | { readonly type: "upload"; readonly file: string; readonly size: number; readonly sent: number }
+  /** The Hub has confirmed a shard; no commit shows it yet. */
+  | { readonly type: "uploaded"; readonly file: string; readonly size: number }
+  /** All of it is published. `url` is the page to open; `changed` is false where it was there. */
+  | { readonly type: "published"; readonly repo: string; readonly url: string; readonly changed: boolean }
   | { readonly type: "shard"; readonly file: string; readonly size: number; readonly sha256: string }
   | { readonly type: "warning"; readonly message: string }
   | { readonly type: "done"; readonly report: Report; /** The folder held this run's result already. */ readonly already: boolean };

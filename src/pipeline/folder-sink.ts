@@ -1,14 +1,14 @@
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { InputError } from "../errors.js";
-import { hashFile, scratchFile, writeAll } from "./scratch-file.js";
+import { CHECKPOINT_FILE } from "../publish/weights.js";
+import { finishedFolder } from "./finished-folder.js";
 import { lockFolder } from "./folder-lock.js";
+import { hashFile, scratchFile, writeAll } from "./scratch-file.js";
 import type { ScratchFile, Sink } from "./sink.js";
 
 /** What a run keeps in the output folder until it is complete. */
 const WORK = ".shardsmith";
-/** The files that make a folder a checkpoint; they sort such that config.json comes first. */
-const CHECKPOINT = /^(config\.json|model.*\.safetensors|model\.safetensors\.index\.json|quantize_config\.json|shardsmith\.json)$/;
 
 /**
  * Opens an output folder for one run, making it if needed; until `close` no other run gets in. Throws `InputError` where the folder
@@ -46,7 +46,7 @@ export async function openFolderSink(folder: string): Promise<Sink> {
   };
 
   return {
-    label: folder,
+    ...finishedFolder(folder),
 
     async journal() {
       const text = await readFile(join(work, "journal.jsonl"), "utf8").catch(() => "");
@@ -79,24 +79,12 @@ export async function openFolderSink(folder: string): Promise<Sink> {
       return hash;
     },
 
-    async hashShard(shard, size) {
-      const path = join(folder, shard);
-      const found = await stat(path).catch(() => undefined);
-      if (found?.size !== size) return undefined;
-      const file = await open(path);
-      try {
-        return await hashFile(file, size);
-      } finally {
-        await file.close();
-      }
-    },
+    deleteShard: (shard) => explain(folder, rm(join(folder, shard), { force: true })),
 
     async writeFile(name, bytes) {
       const draft = join(work, name);
       await explain(folder, writeFile(draft, bytes, { flush: true }).then(() => rename(draft, join(folder, name))));
     },
-
-    readFile: (name) => readFile(join(folder, name), "utf8").catch(() => undefined),
 
     async scratch(name): Promise<ScratchFile> {
       const file = scratchFile(await explain(folder, handle(name)), join(work, name));
@@ -113,7 +101,7 @@ export async function openFolderSink(folder: string): Promise<Sink> {
     async reset() {
       await empty();
       // What makes a folder loadable goes first, so that it is never half of one checkpoint and half of another.
-      const names = (await readdir(folder)).filter((name) => CHECKPOINT.test(name));
+      const names = (await readdir(folder)).filter((name) => CHECKPOINT_FILE.test(name));
       for (const name of names.sort()) await explain(folder, rm(join(folder, name)));
     },
 

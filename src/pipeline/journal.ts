@@ -16,7 +16,9 @@ export type JournalEntry =
   | { readonly layer: number; readonly linears: readonly LinearReport[]; readonly hidden?: readonly { readonly file: string; readonly size: number; readonly sha256: string }[] }
   /** What a survey chose, by module name, so that a run that is taken up again is the same run. */
   | { readonly choice: Readonly<Record<string, Wish>> }
-  | { readonly shard: string; readonly size: number; readonly sha256: string };
+  | { readonly shard: string; readonly size: number; readonly sha256: string }
+  /** A Hub's repo has confirmed this shard, which may be gone from the output since. */
+  | { readonly pushed: string; readonly to: string };
 
 export function parseJournal(lines: readonly string[], label: string): JournalEntry[] {
   return lines.map((line, i) => {

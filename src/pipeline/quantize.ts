@@ -6,6 +6,7 @@ import { formatByName } from "../formats/formats.js";
 import type { Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
 import { CARD_FILE, modelCard } from "../publish/card.js";
+import type { Publisher } from "../publish/publisher.js";
 import type { LinearReport, Report } from "../report/report.js";
 import { fromFloat32, type FloatDtype } from "../safetensors/floats.js";
 import { INDEX_FILE } from "../safetensors/index-file.js";
@@ -27,6 +28,7 @@ import type { Wish } from "./module-rules.js";
 import { withBits, type PreparedRun } from "./prepare-run.js";
 import type { LayerRun } from "./passage.js";
 import { Progress } from "./progress.js";
+import { published, publishFinished, standingCard } from "./push.js";
 import { rangesOf, readingOf, type Reading } from "./reading.js";
 import { ShardWriter } from "./shard-writer.js";
 import type { ScratchFile, Sink } from "./sink.js";
@@ -35,6 +37,7 @@ import { identityOf, REPORT_FILE, whatStands } from "./standing.js";
 import { Stopwatch } from "./stopwatch.js";
 import { surveyed } from "./run-survey.js";
 import { surveyModel } from "./survey.js";
+import { Uploads } from "./uploads.js";
 import { withEngine } from "./with-engine.js";
 import { quantizeAndWrite, type LinearRun } from "./write-linear.js";
 
@@ -52,6 +55,10 @@ export interface QuantizeJob {
   readonly overwrite?: boolean;
   readonly onEvent?: (event: QuantizeEvent) => void;
   readonly signal?: AbortSignal;
+  /** Where the checkpoint is published as well: shards go there while later layers compute, and all else at the end. */
+  readonly publisher?: Publisher;
+  /** Whether shards stay in the sink once they are where they are published. Default true. */
+  readonly keepShards?: boolean;
   /** Bytes that may still be written where the output goes. */
   readonly freeSpace?: () => Promise<number>;
 }
@@ -92,6 +99,7 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
     const identity = await identityOf(prepared, engine.description, calibration?.set);
     const standing = await whatStands(sink, identity, job.overwrite === true);
     if ("report" in standing) {
+      if (job.publisher !== undefined) await publishFinished(sink, job.publisher, emit);
       emit({ type: "done", report: standing.report, already: true });
       return standing.report;
     }
@@ -137,8 +145,10 @@ async function choiceOf(
 }
 
 /** Better refused now than after hours. */
-async function checkSpace(job: QuantizeJob, { bytes, decoder, settings }: PreparedRun, tokens: number): Promise<void> {
+async function checkSpace(job: QuantizeJob, { bytes: all, shards, decoder, settings }: PreparedRun, tokens: number): Promise<void> {
   if (job.freeSpace === undefined) return;
+  // One that is being written, one that waits to be sent, and one that is sent.
+  const bytes = job.keepShards === false ? Math.min(all, 3 * Math.max(...shards.map(({ size }) => size))) : all;
   // Those before and after the layer that is under way, in float32.
   const hidden = streamsOf(settings) * 2 * 4 * (decoder?.hiddenSize ?? 0) * tokens;
   const free = await job.freeSpace();
@@ -167,6 +177,7 @@ class Run {
   private readonly batches: readonly Batch[];
   private readonly progress: Progress;
   private readonly streams: readonly number[];
+  private readonly uploads: Uploads | undefined;
   /** The journal's next line, while the next layer is under way. */
   private pending: Promise<void> = Promise.resolve();
 
@@ -188,6 +199,7 @@ class Run {
     this.reading = readingOf(checkpoint, [...this.outside.pieces.map((piece) => [piece]), ...plan.layers.map((names) => rangesOf(checkpoint, names))], memory);
     this.budget = new MemoryBudget(memory - this.reading.memory);
     this.streams = Array.from({ length: streamsOf(prepared.settings) }, (_, stream) => stream);
+    this.uploads = job.publisher && new Uploads(job.sink, job.publisher, job.keepShards !== false, emit);
     this.progress = new Progress(prepared.plan.layers.length, watch, emit, job.source.hub?.bytesRead);
   }
 
@@ -207,6 +219,7 @@ class Run {
     } catch (error) {
       // What was finished before the trouble still goes into the journal.
       await this.pending.catch(() => undefined);
+      await this.uploads?.stop();
       throw error;
     } finally {
       this.reading.close();
@@ -216,16 +229,21 @@ class Run {
 
   /** Reads the journal: which layer comes next (−1: not even what lies outside the layers is written), and the hidden states there. */
   private async takeUp(entries: readonly JournalEntry[]): Promise<{ next: number; hidden: readonly Spool[] | undefined }> {
-    const { sink } = this.job;
+    const { sink, publisher } = this.job;
     const { plan } = this.prepared;
+    const pushed = new Map(entries.flatMap((entry) => ("pushed" in entry ? [[entry.pushed, entry.to]] : [])));
     let last: Extract<JournalEntry, { layer: number }> | undefined;
     for (const entry of entries) {
       if ("shard" in entry) {
-        if ((await sink.hashShard(entry.shard, entry.size)) !== entry.sha256) {
+        const to = pushed.get(entry.shard);
+        if (to !== undefined && !(await sink.has(entry.shard))) {
+          if (to !== publisher?.repo) throw new InputError(`${sink.label}: ${entry.shard} was sent to ${to} and deleted here; go on with --push ${to}, or use --overwrite to start anew`);
+        } else if ((await sink.hash(entry.shard, entry.size)) !== entry.sha256) {
           throw new InputError(`${sink.label}/${entry.shard} is not what was written there: it changed since; use --overwrite to start anew`);
         }
         this.writer.finished(entry.shard);
         this.shards.push({ file: entry.shard, size: entry.size, sha256: entry.sha256 });
+        await this.uploads?.add({ name: entry.shard, size: entry.size, sha256: entry.sha256 });
       } else if ("layer" in entry) {
         this.writer.written(this.outputsOf(entry.layer === -1 ? plan.outside : plan.layers[entry.layer]));
         this.linears.push(...entry.linears);
@@ -407,6 +425,7 @@ class Run {
       await this.job.sink.log(JSON.stringify({ shard: file, size, sha256 } satisfies JournalEntry));
       this.shards.push({ file, size, sha256 });
       this.emit({ type: "shard", file, size, sha256 });
+      await this.uploads?.add({ name: file, size, sha256 });
     }
   }
 
@@ -423,12 +442,17 @@ class Run {
 
   /** Writes everything that makes the output loadable, config.json last. */
   private async seal(resumed: number): Promise<Report> {
-    const { sink, source } = this.job;
+    const { sink, source, publisher } = this.job;
     const { checkpoint, plan, settings, decoder, shards, sourceBytes, bytes } = this.prepared;
     const encode = (value: unknown): Uint8Array => new TextEncoder().encode(typeof value === "string" ? value : `${JSON.stringify(value, null, 2)}\n`);
     const { quantizationConfig, files } = formatByName(settings.format).config(formatRun(plan, settings, decoder, `shardsmith:${VERSION}`));
     const set = this.calibration?.set;
-    for (const name of carriedFiles(checkpoint.files.keys())) await sink.writeFile(name, await checkpoint.readFile(name));
+    const written = new Map<string, Uint8Array>();
+    const write = async (name: string, content: Uint8Array): Promise<void> => {
+      await sink.writeFile(name, content);
+      written.set(name, content);
+    };
+    for (const name of carriedFiles(checkpoint.files.keys())) await write(name, await checkpoint.readFile(name));
     const sourceCard = checkpoint.files.has(CARD_FILE) ? new TextDecoder().decode(await checkpoint.readFile(CARD_FILE)) : undefined;
     this.shards.sort((a, b) => (a.file < b.file ? -1 : 1));
     const report: Report = {
@@ -438,22 +462,27 @@ class Run {
       sourceBytes, bytes, bitsPerWeight: plan.bitsPerWeight,
       shards: this.shards, seconds: this.watch.elapsed(), parts: this.watch.parts, resumedAtLayer: resumed,
     };
-    for (const [name, value] of Object.entries(files)) await sink.writeFile(name, encode(value));
-    if (shards.length > 1) await sink.writeFile(INDEX_FILE, encode(indexJson(shards)));
+    for (const [name, value] of Object.entries(files)) await write(name, encode(value));
+    if (shards.length > 1) await write(INDEX_FILE, encode(indexJson(shards)));
     const config = { ...checkpoint.config, quantization_config: quantizationConfig };
-    await sink.writeFile(CARD_FILE, encode(await this.card(report, config, sourceCard)));
-    await sink.writeFile("config.json", encode(config));
-    await sink.writeFile(REPORT_FILE, encode(report));
+    await write(CARD_FILE, encode(await this.card(report, config, sourceCard)));
+    await write("config.json", encode(config));
+    await write(REPORT_FILE, encode(report));
+    if (publisher !== undefined) {
+      await this.uploads?.settled();
+      await published(publisher, written, this.emit);
+    }
     await sink.complete();
     return report;
   }
 
   /** The model card, which keeps what a person wrote in one that stands in its place. */
   private async card(report: Report, config: Readonly<Record<string, unknown>>, sourceCard: string | undefined): Promise<string> {
-    const { sink } = this.job;
-    const existing = await sink.readFile(CARD_FILE);
+    const { sink, publisher } = this.job;
+    const local = await sink.readFile(CARD_FILE);
+    const existing = publisher === undefined ? local : await standingCard(local, publisher, this.emit);
     const evaluation = await evaluationBeside((name) => sink.readFile(name), report);
-    return modelCard({ report, config, ...(sourceCard !== undefined && { sourceCard }), ...(existing !== undefined && { existing }), ...(evaluation && { evaluation }) });
+    return modelCard({ report, config, ...(publisher && { repo: publisher.repo }), ...(sourceCard !== undefined && { sourceCard }), ...(existing !== undefined && { existing }), ...(evaluation && { evaluation }) });
   }
 }
 

@@ -62,7 +62,7 @@ export class ShardWriter {
       this.missing.delete(shard);
       this.unsynced.delete(shard.file);
       // A crash between the rename and the journal's line leaves a shard that has its name already.
-      const sha256 = (await this.sink.hashShard(shard.file, shard.size)) ?? (await this.sink.finishShard(shard.file, shard.size));
+      const sha256 = (await this.sink.hash(shard.file, shard.size)) ?? (await this.sink.finishShard(shard.file, shard.size));
       done.push({ file: shard.file, size: shard.size, sha256 });
     }
     return done;

@@ -1,10 +1,22 @@
+/** The files of a checkpoint that are whole. */
+export interface FinishedFiles {
+  /** For messages. */
+  readonly label: string;
+  /** Their names and sizes in bytes. */
+  list(): Promise<ReadonlyMap<string, number>>;
+  /** What one holds, read only when it is sent; undefined if it is not there. */
+  content(name: string): Promise<Blob | undefined>;
+  /** SHA-256 in hex; undefined if it is not there or not of this size. */
+  hash(name: string, size: number): Promise<string | undefined>;
+  /** A small file's text; undefined if it is not there. */
+  readFile(name: string): Promise<string | undefined>;
+}
+
 /**
  * Where a run's results go: a folder, later a Hub repo. Shards grow under a temporary name at offsets that are known beforehand, so
  * writing a layer twice is harmless; a name that readers look for appears only with its whole content.
  */
-export interface Sink {
-  /** For messages. */
-  readonly label: string;
+export interface Sink extends FinishedFiles {
   /** The journal's lines so far, oldest first; a last line that was cut by a crash is left out. */
   journal(): Promise<string[]>;
   /** Adds a line and returns when it would survive a power cut. */
@@ -15,12 +27,10 @@ export interface Sink {
   syncShards(shards: Iterable<string>): Promise<void>;
   /** Gives a whole shard its name; returns its SHA-256 in hex. */
   finishShard(shard: string, size: number): Promise<string>;
-  /** SHA-256 in hex of a shard that has its name already; undefined if it is not there or not of this size. */
-  hashShard(shard: string, size: number): Promise<string | undefined>;
+  /** Deletes a shard that has its name already. */
+  deleteShard(shard: string): Promise<void>;
   /** Writes a small file whole: at no moment is half of it there. */
   writeFile(name: string, bytes: Uint8Array): Promise<void>;
-  /** A small file's text; undefined if it is not there. */
-  readFile(name: string): Promise<string | undefined>;
   /** A file for hidden states, kept beside the journal; what it held before is still there. */
   scratch(name: string): Promise<ScratchFile>;
   /** True if a file of this name is there. */

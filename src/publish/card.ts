@@ -61,6 +61,11 @@ export function modelCard(input: CardInput): string {
   return `---\n${frontMatter(known, yaml).replace(/\n*$/, "\n")}---\n${before}${BEGIN}\n\n${bodyOf(known, titled)}\n\n${END}${behind}`;
 }
 
+/** What a person wrote in a card: all of its text but the part that is ours. */
+export function ownText(card: string): string {
+  return around(splitCard(card).text).join("").trim();
+}
+
 /** What stands before and behind our part; before it all, where there is none. */
 function around(text: string): [before: string, behind: string] {
   const end = text.indexOf(END);

@@ -1,3 +1,4 @@
+import { InputError } from "../errors.js";
 import type { SteadyOptions } from "../hub/attempts.js";
 import type { Hub } from "../hub/hub.js";
 import { listRepo, readRange, resolveRevision } from "../hub/repo-files.js";
@@ -29,7 +30,9 @@ export interface PublisherOptions extends SteadyOptions {
 const SUMMARY = "Upload a checkpoint quantized with Shardsmith";
 
 /** Opens a repo on a Hub for publishing, and makes it if needed. Throws `InputError` where that cannot be, before any work is done. */
-export async function openHubPublisher(hub: Hub, { repo: name, private: isPrivate = false, revision: branch = "main", createPr = false }: PublishTo, { onBytes, ...options }: PublisherOptions = {}): Promise<Publisher> {
+export async function openHubPublisher(hub: Hub, { repo: name, private: isPrivate = false, revision: branch = "main", createPr = false }: PublishTo, { onBytes, ...given }: PublisherOptions = {}): Promise<Publisher> {
+  const closing = new AbortController();
+  const options = { ...given, signal: given.signal === undefined ? closing.signal : AbortSignal.any([given.signal, closing.signal]) };
   const repo = repoNamed(name, hub);
   const to: Destination = { hub, repo, branch, createPr, send: steadyFetch(hub, options), signal: options.signal };
   await openRepo(to, isPrivate);
@@ -45,6 +48,7 @@ export async function openHubPublisher(hub: Hub, { repo: name, private: isPrivat
       await sendLargeFile(to, file, content, (bytes) => onBytes?.(file, bytes));
       sent.set(file.name, file);
     },
+    close: () => { closing.abort(new InputError(`${repo.id} is closed for publishing`)); },
     commit: (files) => commitFiles(to, SUMMARY, [...sent.values()], files),
   };
 }

@@ -26,6 +26,8 @@ export interface Publisher {
    * page to open; `changed` is false where all of it was there.
    */
   commit(files: ReadonlyMap<string, Uint8Array>): Promise<Published>;
+  /** Ends what is being sent; what was confirmed stays. */
+  close(): void;
 }
 
 export interface Published {
