@@ -9,7 +9,7 @@ import type { LargeFile } from "./publisher.js";
 
 const PARTS_AT_ONCE = 4;
 
-/** Times that addresses are asked for anew without any of them having taken a byte. */
+/** Times that addresses are asked for: each lasts for hours. */
 const ROUNDS = 4;
 
 /** What storage answers where an address is over, or where it heard too little for too long. */
@@ -44,7 +44,7 @@ interface Parts {
  */
 export async function sendLargeFile(to: Destination, file: LargeFile, content: Blob | undefined, onBytes: (bytes: number) => void): Promise<void> {
   const taken = new Map<string, string>();
-  for (let idle = 0; ; ) {
+  for (let round = 1; ; round++) {
     to.signal?.throwIfAborted();
     const { upload, verify } = await actionsOf(to, file);
     if (upload === undefined) {
@@ -52,7 +52,6 @@ export async function sendLargeFile(to: Destination, file: LargeFile, content: B
       return;
     }
     if (content === undefined) throw new InputError(`${pageOf(to.hub, to.repo)}: the Hub has lost ${file.name}, which was sent there and deleted here; use --overwrite to start anew`);
-    const before = taken.size;
     try {
       const parts = partsOf(upload, file);
       if (parts === undefined) await sendWhole(to, upload, content, onBytes);
@@ -63,8 +62,7 @@ export async function sendLargeFile(to: Destination, file: LargeFile, content: B
       throw new Expired("the Hub does not have the file after it was sent");
     } catch (error) {
       if (!(error instanceof Expired)) throw error;
-      if (taken.size === before) idle += 1;
-      if (idle === ROUNDS) throw new InputError(`${pageOf(to.hub, to.repo)}: ${file.name} cannot be sent: ${error.message}; run the same command again to go on`);
+      if (round === ROUNDS) throw new InputError(`${pageOf(to.hub, to.repo)}: ${file.name} cannot be sent: ${error.message}; run the same command again to go on`);
     }
   }
 }
