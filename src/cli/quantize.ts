@@ -14,7 +14,6 @@ export function builder(yargs: Argv) {
     .option("output", { alias: "o", describe: "folder for the quantized checkpoint [with --push: the repo's name, in this folder]", type: "string" })
     .option("push", { type: "string", describe: "publish it on the Hub as org/name: shards go up while later layers compute, one commit at the end shows all" })
     .option("no-keep", { type: "boolean", describe: "with --push: delete each shard here once the Hub has confirmed its SHA-256" })
-    .implies({ private: "push", revision: "push", "create-pr": "push" })
     .option("overwrite", { type: "boolean", default: false, describe: "replace what the output folder holds" })
     .option("dry-run", { type: "boolean", default: false, describe: "say what would be done, and do nothing" })
     .option("json", { type: "boolean", default: false, describe: "print one event a line, as JSON" });
@@ -40,7 +39,8 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
 }
 
 /** Journal and shards need a folder also where the result is published. */
-function outputOf({ output, push }: Arguments): string {
+function outputOf({ output, push, private: hidden, createPr, revision }: Arguments): string {
+  if (push === undefined && (hidden || createPr || revision !== undefined)) throw new InputError("--private, --revision and --create-pr say how to publish: give --push org/name as well");
   const folder = output ?? push?.split("/").at(-1);
   if (folder === undefined) throw new InputError("say where the quantized checkpoint goes: a folder by -o, or a repo on the Hub by --push");
   return folder;

@@ -13,9 +13,8 @@ const events = (stdout: string): Record<string, unknown>[] => stdout.split("\n")
 
 describe("wrong usage ends with 2 and a line that helps", () => {
   it.each([
-    [[], "Say what to do: plan, quantize, survey, eval or inspect"],
+    [[], "Say what to do: plan, quantize, survey, eval, push or inspect"],
     [["quantize"], "Not enough non-option arguments: got 0, need at least 1"],
-    [["quantize", "x"], "Missing required argument: output"],
     [["quantize", "x", "-o", "y", "--bits", "5"], "Argument: bits, Given: 5, Choices: 2, 3, 4, 8"],
     [["quantize", "x", "-o", "y", "--sparkle"], "Unknown argument: sparkle"],
     [["compress", "x"], "Unknown arguments: compress, x"],
@@ -42,6 +41,8 @@ describe("bad input ends with 1, one line and no stack trace", () => {
     await refused(["quantize", DEMO_MODEL, "-o", out, "--threads", threads], message);
     await refused(["eval", DEMO_MODEL, "--threads", threads], message);
   });
+  it("nowhere for the output", () => refused(["quantize", "x"], "say where the quantized checkpoint goes: a folder by -o, or a repo on the Hub by --push"));
+  it("a way to publish, and no place", () => refused(["quantize", "x", "-o", out, "--create-pr"], "--private, --revision and --create-pr say how to publish: give --push org/name as well"));
   it("no name for the output", () => refused(["quantize", DEMO_MODEL, "-o", ""], "output is empty; name a folder for the quantized checkpoint"));
   it("a number of tokens that is none", () => refused(["eval", DEMO_MODEL, "--max-tokens", "few"], "max tokens is NaN; it must be at least 1"));
   it("the source as output", () => refused(["quantize", DEMO_MODEL, "-o", DEMO_MODEL], `${DEMO_MODEL} is the source itself; choose another output folder`));
