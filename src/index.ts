@@ -142,7 +142,7 @@ export async function push(options: PushOptions): Promise<Published> {
   } finally {
     await source.close();
   }
-  return publishFinished(finishedFolder(folder), await publisherOf(to, emit, signal), emit);
+  return publishFinished(finishedFolder(folder), () => publisherOf(to, emit, signal), emit);
 }
 
 function publisherOf(to: PublishTo, onEvent: ((event: PushEvent) => void) | undefined, signal: AbortSignal | undefined): Promise<Publisher> {

@@ -16,17 +16,18 @@ const WEIGHTS = /\.(safetensors|gguf|bin|onnx|pt|pth|ckpt|h5|msgpack|npz)$/i;
 /**
  * Publishes the files of a finished checkpoint. What the Hub has is not sent. Shards that Shardsmith wrote must be as its report has them;
  * those that are gone must be on the Hub. Throws `InputError`.
+ * @param open called once the files are known to be good
  */
-export async function publishFinished(files: FinishedFiles, publisher: Publisher, emit: (event: PushEvent) => void): Promise<Published> {
+export async function publishFinished(files: FinishedFiles, open: () => Promise<Publisher>, emit: (event: PushEvent) => void): Promise<Published> {
   const found = await files.list();
   const report = found.has(REPORT_FILE) ? await reportBeside((name) => files.readFile(name), files.label) : undefined;
   const reported = new Map(report?.shards.map(({ file, size, sha256 }) => [file, { name: file, size, sha256 }]) ?? []);
   const large: LargeFile[] = [...reported.values()];
   for (const [name, size] of found) if (!reported.has(name) && (WEIGHTS.test(name) || size > LARGE_BYTES)) large.push({ name, size, sha256: await hashOf(files, name, size) });
-  // Before any of them is sent.
   for (const { name, size, sha256 } of reported.values()) {
     if (found.has(name) && (await files.hash(name, size)) !== sha256) throw new InputError(`${files.label}/${name} is not what ${REPORT_FILE} says was written there; make the checkpoint again`);
   }
+  const publisher = await open();
   for (const file of large) {
     await publisher.shard(file, await files.content(file.name));
     emit({ type: "uploaded", file: file.name, size: file.size });

@@ -99,7 +99,8 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
     const identity = await identityOf(prepared, engine.description, calibration?.set);
     const standing = await whatStands(sink, identity, job.overwrite === true);
     if ("report" in standing) {
-      if (job.publisher !== undefined) await publishFinished(sink, job.publisher, emit);
+      const { publisher } = job;
+      if (publisher !== undefined) await publishFinished(sink, () => Promise.resolve(publisher), emit);
       emit({ type: "done", report: standing.report, already: true });
       return standing.report;
     }
