@@ -20,7 +20,7 @@ type Line = { readonly key: "header" | "file" | "lfsFile" | "deletedFile"; reado
  * clients send, NDJSON. What stands there already is left out, and weights that stand there and are none of these go. Throws `InputError`.
  */
 export async function commitFiles(to: Destination, summary: string, large: readonly LargeFile[], files: ReadonlyMap<string, Uint8Array>): Promise<Published> {
-  const { commit: parent } = await resolveRevision(to.hub, to.repo, to.branch, { ...(to.signal && { signal: to.signal }) });
+  const { commit: parent } = await resolveRevision(to.hub, to.repo, to.branch, to.options);
   const lines = await changes(to, parent, large, files);
   const page = pageOf(to.hub, to.repo);
   const branchPage = to.branch === "main" ? page : `${page}/tree/${encodeURIComponent(to.branch)}`;
@@ -31,7 +31,7 @@ export async function commitFiles(to: Destination, summary: string, large: reado
   const response = await send(to, url, body);
   // Somebody else committed; or we did, and the answer was lost.
   if (response.status === 412 || response.status === 409) {
-    const { commit: now } = await resolveRevision(to.hub, to.repo, to.branch, { ...(to.signal && { signal: to.signal }) });
+    const { commit: now } = await resolveRevision(to.hub, to.repo, to.branch, to.options);
     if (now !== parent && (await changes(to, now, large, files)).length === 0) return { url: branchPage, changed: true };
     throw new InputError(`${page}: another commit was made to ${to.branch} at the same moment; run the same command again, nothing is sent twice`);
   }
@@ -49,14 +49,14 @@ async function send(to: Destination, url: string, body: string): Promise<Respons
     // A stream is sent once and not again: an answer that is lost must not open a second pull request.
     return await to.send(url, { ...init, body: new Blob([body]).stream(), duplex: "half" } as RequestInit);
   } catch (error) {
-    if (!(error instanceof InputError) || error === to.signal?.reason) throw error;
+    if (!(error instanceof InputError) || error === to.options.signal?.reason) throw error;
     throw new InputError(`${error.message}; see whether the pull request is at ${pageOf(to.hub, to.repo)}/discussions, and if not, run the same command again`);
   }
 }
 
 /** What must become of each file for the commit to follow `parent`; small files that the Hub wants as large ones are sent. */
 async function changes(to: Destination, parent: string, large: readonly LargeFile[], files: ReadonlyMap<string, Uint8Array>): Promise<Line[]> {
-  const standing = await listRepo(to.hub, to.repo, parent, { ...(to.signal && { signal: to.signal }) });
+  const standing = await listRepo(to.hub, to.repo, parent, to.options);
   const kept = new Set([...large.map(({ name }) => name), ...files.keys()]);
   const small: [string, Uint8Array<ArrayBuffer>][] = [];
   for (const [name, given] of files) {

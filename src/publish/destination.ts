@@ -1,3 +1,4 @@
+import type { SteadyOptions } from "../hub/attempts.js";
 import type { Hub, HubRepo } from "../hub/hub.js";
 import { refusalOf } from "../hub/refusal.js";
 
@@ -10,7 +11,8 @@ export interface Destination {
   readonly createPr: boolean;
   /** Patient, and with the token for the endpoint: what `steadyFetch` gives. */
   readonly send: typeof fetch;
-  readonly signal: AbortSignal | undefined;
+  /** For the reads beside it, and the signal that ends it all. */
+  readonly options: SteadyOptions;
 }
 
 /** The repo's place in the API. */

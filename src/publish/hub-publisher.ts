@@ -34,7 +34,7 @@ export async function openHubPublisher(hub: Hub, { repo: name, private: isPrivat
   const closing = new AbortController();
   const options = { ...given, signal: given.signal === undefined ? closing.signal : AbortSignal.any([given.signal, closing.signal]) };
   const repo = repoNamed(name, hub);
-  const to: Destination = { hub, repo, branch, createPr, send: steadyFetch(hub, options), signal: options.signal };
+  const to: Destination = { hub, repo, branch, createPr, send: steadyFetch(hub, options), options };
   await openRepo(to, isPrivate);
   const sent = new Map<string, LargeFile>();
   return {

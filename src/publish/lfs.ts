@@ -45,7 +45,7 @@ interface Parts {
 export async function sendLargeFile(to: Destination, file: LargeFile, content: Blob | undefined, onBytes: (bytes: number) => void): Promise<void> {
   const taken = new Map<string, string>();
   for (let round = 1; ; round++) {
-    to.signal?.throwIfAborted();
+    to.options.signal?.throwIfAborted();
     const { upload, verify } = await actionsOf(to, file);
     if (upload === undefined) {
       onBytes(file.size);
@@ -114,7 +114,7 @@ async function sendParts(to: Destination, file: LargeFile, { href, size, address
   const end = (part: number): number => Math.min((part + 1) * size, file.size);
   const bytes = addresses.map((_, part) => (taken.has(key(part)) ? end(part) - part * size : 0));
   const failed = new AbortController();
-  const signal = to.signal === undefined ? failed.signal : AbortSignal.any([to.signal, failed.signal]);
+  const signal = to.options.signal === undefined ? failed.signal : AbortSignal.any([to.options.signal, failed.signal]);
   const sendPart = async (address: string, part: number): Promise<void> => {
     if (taken.has(key(part))) return;
     signal.throwIfAborted();
