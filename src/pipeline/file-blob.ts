@@ -28,15 +28,15 @@ export class FileBlob extends Blob {
   }
 
   override stream(): ReadableStream<Uint8Array<ArrayBuffer>> {
-    const bytes = this.read();
+    let at = this.start;
     return new ReadableStream({
-      async pull(sink) {
-        const { done, value } = await bytes.next();
-        if (done === true) sink.close();
-        else sink.enqueue(value);
-      },
-      async cancel() {
-        await bytes.return();
+      pull: async (sink) => {
+        if (at < this.end) {
+          const chunk = await this.read(at);
+          at += chunk.length;
+          sink.enqueue(chunk);
+        }
+        if (at === this.end) sink.close();
       },
     });
   }
@@ -49,17 +49,14 @@ export class FileBlob extends Blob {
     return new TextDecoder().decode(await this.arrayBuffer());
   }
 
-  /** Closes the file at its end, or when nobody wants more of it. */
-  private async *read(): AsyncGenerator<Uint8Array<ArrayBuffer>, void> {
+  /** Some bytes. The file is open no longer than that: whoever sends a body and is cut off does not always say that no more is wanted. */
+  private async read(at: number): Promise<Uint8Array<ArrayBuffer>> {
     const file = await open(this.path, "r");
     try {
-      for (let at = this.start; at < this.end; ) {
-        const chunk = new Uint8Array(Math.min(CHUNK, this.end - at));
-        const { bytesRead } = await file.read(chunk, 0, chunk.length, at);
-        if (bytesRead === 0) throw new InputError(`${this.path} is shorter than it was: it changed while it was sent`);
-        at += bytesRead;
-        yield chunk.subarray(0, bytesRead);
-      }
+      const chunk = new Uint8Array(Math.min(CHUNK, this.end - at));
+      const { bytesRead } = await file.read(chunk, 0, chunk.length, at);
+      if (bytesRead === 0) throw new InputError(`${this.path} is shorter than it was: it changed while it was sent`);
+      return chunk.subarray(0, bytesRead);
     } finally {
       await file.close();
     }

@@ -20,6 +20,8 @@ export async function openFolderSink(folder: string): Promise<Sink> {
   await explain(folder, mkdir(work, { recursive: true }));
   const unlock = await explain(folder, lockFolder(join(work, "lock"), folder));
   const files = new Map<string, FileHandle>();
+  /** The journal's last line: those who log at the same time must not write to the same place. */
+  let logged: Promise<void> = Promise.resolve();
 
   const handle = async (name: string): Promise<FileHandle> => {
     let file = files.get(name);
@@ -56,12 +58,15 @@ export async function openFolderSink(folder: string): Promise<Sink> {
       return whole.split("\n").filter((line) => line !== "");
     },
 
-    log: (line) =>
-      explain(folder, handle("journal.jsonl").then(async (file) => {
+    log(line) {
+      const written = explain(folder, logged.then(() => handle("journal.jsonl")).then(async (file) => {
         const { size } = await file.stat();
         await writeAll(file, new TextEncoder().encode(`${line}\n`), size);
         await file.sync();
-      })),
+      }));
+      logged = written.catch(() => undefined);
+      return written;
+    },
 
     writeShard: (shard, offset, bytes) => explain(folder, handle(shard).then((file) => writeAll(file, bytes, offset))),
 

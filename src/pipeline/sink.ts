@@ -19,7 +19,7 @@ export interface FinishedFiles {
 export interface Sink extends FinishedFiles {
   /** The journal's lines so far, oldest first; a last line that was cut by a crash is left out. */
   journal(): Promise<string[]>;
-  /** Adds a line and returns when it would survive a power cut. */
+  /** Adds a line and returns when it would survive a power cut. Lines that are logged at once come one after the other. */
   log(line: string): Promise<void>;
   /** Writes part of a shard. */
   writeShard(shard: string, offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;

@@ -20,7 +20,7 @@ it("never shows a token, nor sends it to the CDN, through runs that are refused,
   const hub = await startLoopbackHub({ token: TOKEN, repos: [{ type: "model", id: "org/demo", files: FILES, private: true }] });
   const output = join(root, "out");
   const environment = (token: string): string => `export HF_ENDPOINT=${hub.url} HF_HOME='${root}' HF_TOKEN=${token}`;
-  const command = ["quantize", "org/demo", "-o", output, "--samples", "2", "--sequence-length", "32", "--quality", "fast", "--refine", "0", "--no-awq", "--calibration", "builtin"];
+  const command = ["quantize", "org/demo", "-o", output, "--samples", "2", "--sequence-length", "32", "--quality", "fast", "--refine", "0", "--no-awq", "--calibration", "builtin", "--push", "org/new", "--max-shard-size", "200kB"];
   try {
     // Whoever may not see it is told what to do.
     const refused = await shardsmith(command, undefined, environment("hf_ofSomebodyElse"));
@@ -33,12 +33,14 @@ it("never shows a token, nor sends it to the CDN, through runs that are refused,
     const again = await shardsmith(command, undefined, environment(TOKEN));
     expect(again.code).toBe(0);
     const seen = [refused, killed, again].flatMap(({ stdout, stderr }) => [Buffer.from(stdout), Buffer.from(stderr)]);
-    for (const bytes of [...seen, ...left, ...filesUnder(output).map((file) => readFileSync(file))]) {
+    const published = [...hub.repo("model", "org/new")!.at("main")!.files.values()].map(({ bytes }) => Buffer.from(bytes));
+    expect(published.length).toBeGreaterThan(5);
+    for (const bytes of [...seen, ...left, ...published, ...filesUnder(output).map((file) => readFileSync(file))]) {
       expect(bytes.includes(TOKEN)).toBe(false);
       expect(bytes.includes("hf_ofSomebodyElse")).toBe(false);
     }
     const toCdn = hub.requests.filter(({ port }) => port === "cdn");
-    expect(toCdn.length).toBeGreaterThan(0);
+    expect(new Set(toCdn.map(({ method }) => method))).toEqual(new Set(["GET", "PUT"]));
     expect(toCdn.filter(({ authorization, url }) => authorization !== undefined || url.includes(TOKEN))).toEqual([]);
     expect(hub.requests.some(({ authorization }) => authorization === `Bearer ${TOKEN}`)).toBe(true);
   } finally {

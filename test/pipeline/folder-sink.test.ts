@@ -44,6 +44,14 @@ it("keeps an unfinished shard and the journal for the next run", async () => {
   expect(readdirSync(folder)).toEqual(["a.safetensors"]);
 });
 
+it("keeps lines apart that are logged at the same time", async () => {
+  const sink = await openFolderSink(folder);
+  const lines = Array.from({ length: 50 }, (_, i) => `line ${String(i)} ${"x".repeat(i)}`);
+  await Promise.all(lines.map((line) => sink.log(line)));
+  expect(await sink.journal()).toEqual(lines);
+  await sink.close();
+});
+
 it("leaves out a journal line that was cut, and writes the next one in its place", async () => {
   const first = await openFolderSink(folder);
   await first.log("one");
