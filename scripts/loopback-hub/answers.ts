@@ -81,11 +81,22 @@ export async function send(request: IncomingMessage, response: ServerResponse, {
     for (let at = 0; at < part.length && !response.destroyed; at += PIECE) {
       const piece = part.subarray(at, at + PIECE);
       await throttle(piece.length);
-      if (!response.write(piece)) await new Promise<void>((resolve) => response.once("drain", resolve).once("close", resolve));
+      if (!response.write(piece)) await drained(response);
     }
     response.end();
   } else {
     response.end(part);
   }
   return part.length;
+}
+
+/** Returns when there is room for more, or nobody wants it any longer. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off("drain", done).off("close", done);
+      resolve();
+    };
+    response.on("drain", done).on("close", done);
+  });
 }
