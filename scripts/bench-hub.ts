@@ -2,10 +2,11 @@
 //   npx tsx scripts/bench-hub.ts MODEL_FOLDER [MB/s,…] [options of `shardsmith quantize`]
 // The Hub is on loopback, in this process, and throttled: to 300 and 30 MB/s if nothing else is said. Linux (it reads /proc for the peak).
 import { createHash } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Report } from "shardsmith";
+import { filesOf } from "./loopback-hub/files-of.js";
 import { startLoopbackHub } from "./loopback-hub/server.js";
 import { quantize } from "./quality/quantize.js";
 
@@ -20,7 +21,7 @@ const options = [...(rest.includes("--calibration") ? [] : ["--calibration", "bu
 const NAME = "loopback/model";
 const isWeights = (file: string): boolean => file.endsWith(".safetensors");
 
-const files = Object.fromEntries(readdirSync(model).filter((name) => statSync(join(model, name)).isFile()).map((name) => [name, readFileSync(join(model, name))]));
+const files = filesOf(model);
 const checkpoint = Object.entries(files).reduce((sum, [name, bytes]) => (isWeights(name) ? sum + bytes.length : sum), 0);
 const scratch = mkdtempSync(join(tmpdir(), "bench-hub-"));
 

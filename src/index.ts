@@ -1,6 +1,7 @@
 import { readFile, realpath, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { BUILTIN_ORIGIN } from "./calibration/calibration-set.js";
 import { documentsOf } from "./calibration/documents.js";
 import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
@@ -302,6 +303,6 @@ function calibrationText(choice: string | undefined, source: Source, signal: Abo
 }
 
 async function readDocuments(path = "builtin"): Promise<{ documents: readonly string[]; origin: string }> {
-  if (path === "builtin") return { documents: documentsOf(await builtinCalibrationText()), origin: "the built-in text" };
+  if (path === "builtin") return { documents: documentsOf(await builtinCalibrationText()), origin: BUILTIN_ORIGIN };
   return { documents: documentsOf(await readTextFiles(path)), origin: path };
 }

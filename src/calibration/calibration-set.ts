@@ -1,3 +1,6 @@
+/** The `origin` of the text that comes with Shardsmith, where it was not chosen among others. */
+export const BUILTIN_ORIGIN = "the built-in text";
+
 /** Token sequences with where they came from. */
 export interface CalibrationSet {
   /** All but the last are of the same length. */

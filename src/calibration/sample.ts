@@ -1,3 +1,4 @@
+import { digestOf } from "../digest.js";
 import { InputError } from "../errors.js";
 import type { CalibrationPart, CalibrationSet } from "./calibration-set.js";
 import type { ChatTemplate } from "./chat-template.js";
@@ -88,7 +89,7 @@ export async function buildCalibrationSet(texts: readonly TextSource[], tokenize
     left -= taken;
   }
   const parts = all.map((drawing) => drawing.part());
-  return { sequences, origin, documents: parts.reduce((sum, { documents }) => sum + documents, 0), tokens, parts, sha256: await sha256Of(sequences, tokens) };
+  return { sequences, origin, documents: parts.reduce((sum, { documents }) => sum + documents, 0), tokens, parts, sha256: await digestOf("SHA-256", concatenate(sequences, tokens)) };
 }
 
 /** What has been drawn from one text. */
@@ -197,11 +198,6 @@ function concatenate(parts: readonly Uint32Array[], length: number): Uint32Array
     at += Math.min(part.length, length - at);
   }
   return all;
-}
-
-async function sha256Of(sequences: readonly Uint32Array[], tokens: number): Promise<string> {
-  const digest = await globalThis.crypto.subtle.digest("SHA-256", concatenate(sequences, tokens));
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function requireVocabulary(ids: Uint32Array, vocabSize: number, origin: string): void {

@@ -1,5 +1,6 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
 import { InputError, planQuantize, quantize, type BitsMix, type LinearReport, type Published, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
+import { withinLayer } from "../pipeline/overview.js";
 import { publishedLine, publishOptions } from "./push.js";
 import { settingsOf, settingsOptions } from "./settings.js";
 import { StatusLine } from "./status-line.js";
@@ -163,7 +164,7 @@ class QuantizeReporter {
 function closingTable({ linears }: Report): string {
   const kinds = new Map<string, LinearReport[]>();
   for (const linear of linears) {
-    const kind = linear.name.replace(/^.*?\.\d+\./, "");
+    const kind = withinLayer(linear.name);
     kinds.set(kind, [...(kinds.get(kind) ?? []), linear]);
   }
   const rows = [...kinds].map(([kind, all]) => {

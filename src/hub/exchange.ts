@@ -1,6 +1,7 @@
 import { InputError } from "../errors.js";
 import { Broken } from "./attempts.js";
 import type { SteadyOptions } from "./attempts.js";
+import { eitherSignal } from "./either-signal.js";
 import type { Hub } from "./hub.js";
 import { Watchdog } from "./watchdog.js";
 
@@ -76,7 +77,7 @@ async function send(hub: Hub, url: string, init: RequestInit, { signal, stall = 
   const headers = headersFor(hub, url, init.headers);
   const controller = new AbortController();
   // Not by listeners on the signal: many requests may share it, and Node warns of many listeners.
-  const either = signal === undefined ? controller.signal : AbortSignal.any([signal, controller.signal]);
+  const either = eitherSignal(signal, controller.signal);
   const watchdog = new Watchdog(stall, () => controller.abort());
   const close = () => {
     watchdog.end();

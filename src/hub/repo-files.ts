@@ -68,7 +68,7 @@ export async function readRange(
 }
 
 /** `org/name` → the repo's place in the API. */
-function apiOf({ endpoint }: Hub, { type, id }: HubRepo): string {
+export function apiOf({ endpoint }: Hub, { type, id }: HubRepo): string {
   return `${endpoint}/api/${type}s/${encodePath(id)}`;
 }
 

@@ -1,3 +1,4 @@
+import { BUILTIN_ORIGIN } from "../calibration/calibration-set.js";
 import { conversationsAndTextsOf, type Document } from "../calibration/documents.js";
 import type { TextSource } from "../calibration/sample.js";
 import { InputError } from "../errors.js";
@@ -8,9 +9,8 @@ import { documentsDrawn } from "../source/data-set.js";
 import { matches, type NamedDataSet } from "../source/named-data-set.js";
 import type { CalibrationTexts } from "./calibrate.js";
 
-/** The text that comes with Shardsmith, as it is called where it was not chosen among others. */
+/** The text that comes with Shardsmith, as it is chosen. */
 const BUILTIN = "builtin";
-const BUILTIN_ORIGIN = "the built-in text";
 
 /** What a model from a Hub is calibrated on unless something else is chosen. */
 const HUB_DEFAULT = "c4";

@@ -2,6 +2,7 @@ import type { Activations, Engine } from "../engine/engine.js";
 import type { Graph } from "../engine/graph.js";
 import type { Decoder, Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
+import { SAMPLE_ROWS } from "../quantize/awq.js";
 import { TOKENS_A_BATCH } from "./batches.js";
 import { streamsOf, type ResolvedSettings } from "./options.js";
 import { sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
@@ -51,8 +52,7 @@ const SWEEP = 8e3;
 const DOUBLE = 2.3;
 /** For each pair of channels: passes over the Hessian while it is prepared. */
 const PREPARE = 3e3;
-/** Rows that AWQ tries its scales on, and how many roundings and errors it takes to choose. */
-const AWQ_ROWS = 64;
+/** How many roundings of its sampled rows, and their errors, AWQ takes to choose. */
 const AWQ_TRIALS = 11;
 /** Seconds for a stage's batch to go to the engine and back, and for the engine to start. */
 const CALL = 1e-3;
@@ -143,7 +143,7 @@ function widthsOf({ inputs, weights, nodes }: Graph): Map<string, number> {
 
 function factorOf(n: number, awq: boolean): number {
   const prepare = (2 / 3) * n ** 3 * DOUBLE + PREPARE * n ** 2;
-  return awq ? 2 * prepare + AWQ_TRIALS * AWQ_ROWS * n * (ROUND + SEARCH + 2 * n) : prepare;
+  return awq ? 2 * prepare + AWQ_TRIALS * SAMPLE_ROWS * n * (ROUND + SEARCH + 2 * n) : prepare;
 }
 
 /** Seconds that a run will take, its reading and writing aside. */

@@ -136,6 +136,6 @@ function othersOf({ checkpoint, plan }: PreparedRun): OtherTensors[] {
 }
 
 /** A module's name without the number of its layer and what comes before. */
-function withinLayer(name: string): string {
+export function withinLayer(name: string): string {
   return name.replace(/^.*?\.\d+\./, "");
 }

@@ -1,3 +1,4 @@
+import { BUILTIN_ORIGIN } from "../calibration/calibration-set.js";
 import type { Report } from "../report/report.js";
 
 /** The options of `quantize` by what the report calls them, in the order in which they are written. */
@@ -23,7 +24,6 @@ const OPTIONS: readonly { readonly key: string; readonly option: string; readonl
   { key: "seed", option: "seed", kind: "value" },
 ];
 const OPTIONS_A_LINE = 6;
-const BUILTIN = "the built-in text";
 
 /**
  * The command that makes this checkpoint again. Every option is said, so that it holds when defaults change; paths on the machine where it
@@ -37,8 +37,8 @@ export function commandOf({ run, source, hub, calibration }: Report): string {
     return (kind === "list" ? String(value).split(" ") : [String(value)]).map((one) => `--${option} ${quoted(one)}`);
   });
   // For a model on the Hub it is not the default.
-  if (calibration?.origin === BUILTIN && hub !== undefined) options.push("--calibration builtin");
-  else if (calibration !== undefined && calibration.origin !== BUILTIN) options.push(`--calibration ${quoted(calibrationNameOf(calibration))}`);
+  if (calibration?.origin === BUILTIN_ORIGIN && hub !== undefined) options.push("--calibration builtin");
+  else if (calibration !== undefined && calibration.origin !== BUILTIN_ORIGIN) options.push(`--calibration ${quoted(calibrationNameOf(calibration))}`);
   const lines = Array.from({ length: Math.ceil(options.length / OPTIONS_A_LINE) }, (_, i) => options.slice(i * OPTIONS_A_LINE, (i + 1) * OPTIONS_A_LINE).join(" "));
   return [`npx shardsmith quantize ${quoted(hub === undefined ? lastPart(source) : `${hub.repo}@${hub.commit}`)} -o quantized`, ...lines].join(" \\\n  ");
 }

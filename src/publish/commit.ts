@@ -1,8 +1,9 @@
+import { digestOf } from "../digest.js";
 import { InputError } from "../errors.js";
 import { pageOf, refusalOf } from "../hub/refusal.js";
-import { listRepo, resolveRevision, type RepoFile } from "../hub/repo-files.js";
+import { apiOf, listRepo, resolveRevision, type RepoFile } from "../hub/repo-files.js";
 import { isJsonObject } from "../safetensors/json.js";
-import { apiOf, jsonOf, post, type Destination } from "./destination.js";
+import { jsonOf, post, type Destination } from "./destination.js";
 import { sendLargeFile } from "./lfs.js";
 import type { LargeFile, Published } from "./publisher.js";
 import { CHECKPOINT_FILE } from "./weights.js";
@@ -26,7 +27,7 @@ export async function commitFiles(to: Destination, summary: string, large: reado
   const branchPage = to.branch === "main" ? page : `${page}/tree/${encodeURIComponent(to.branch)}`;
   if (lines.length === 0) return { url: branchPage, changed: false };
 
-  const url = `${apiOf(to)}/commit/${encodeURIComponent(to.branch)}${to.createPr ? "?create_pr=1" : ""}`;
+  const url = `${apiOf(to.hub, to.repo)}/commit/${encodeURIComponent(to.branch)}${to.createPr ? "?create_pr=1" : ""}`;
   const body = [{ key: "header", value: { summary, description: "", parentCommit: parent } } satisfies Line, ...lines].map((line) => `${JSON.stringify(line)}\n`).join("");
   const response = await send(to, url, body);
   // Somebody else committed; or we did, and the answer was lost.
@@ -68,7 +69,7 @@ async function changes(to: Destination, parent: string, large: readonly LargeFil
   for (const file of large) if (standing.get(file.name)?.sha256 !== file.sha256) lines.push(lfsLine(file));
   for (const [name, bytes] of small) {
     if (asLarge.has(name) && bytes.length > 0) {
-      const file = { name, size: bytes.length, sha256: await digest("SHA-256", bytes) };
+      const file = { name, size: bytes.length, sha256: await digestOf("SHA-256", bytes) };
       await sendLargeFile(to, file, new Blob([bytes]), () => undefined);
       lines.push(lfsLine(file));
     } else lines.push({ key: "file", value: { path: name, encoding: "base64", content: base64(bytes) } });
@@ -83,21 +84,16 @@ function lfsLine({ name, size, sha256 }: LargeFile): Line {
 
 async function isSame(standing: RepoFile | undefined, bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
   if (standing?.size !== bytes.length) return false;
-  if (standing.sha256 !== undefined) return standing.sha256 === (await digest("SHA-256", bytes));
+  if (standing.sha256 !== undefined) return standing.sha256 === (await digestOf("SHA-256", bytes));
   // Git's id of a file.
-  return standing.oid === (await digest("SHA-1", new TextEncoder().encode(`blob ${String(bytes.length)}\0`), bytes));
-}
-
-async function digest(algorithm: "SHA-1" | "SHA-256", ...parts: Uint8Array<ArrayBuffer>[]): Promise<string> {
-  const hash = await crypto.subtle.digest(algorithm, await new Blob(parts).arrayBuffer());
-  return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return standing.oid === (await digestOf("SHA-1", await new Blob([`blob ${String(bytes.length)}\0`, bytes]).arrayBuffer()));
 }
 
 /** Which of these files the Hub wants as large ones. To ask also shows whether the token may write. */
 export async function wantedLarge(to: Destination, files: readonly (readonly [string, Uint8Array])[]): Promise<ReadonlySet<string>> {
   const wanted = new Set<string>();
   for (let at = 0; at < files.length; at += FILES_A_PREUPLOAD) {
-    const url = `${apiOf(to)}/preupload/${encodeURIComponent(to.branch)}`;
+    const url = `${apiOf(to.hub, to.repo)}/preupload/${encodeURIComponent(to.branch)}`;
     const answer = await post(to, url + (to.createPr ? "?create_pr=1" : ""), {
       files: files.slice(at, at + FILES_A_PREUPLOAD).map(([path, bytes]) => ({ path, size: bytes.length, sample: base64(bytes.subarray(0, SAMPLE_BYTES)) })),
     });

@@ -15,11 +15,6 @@ export interface Destination {
   readonly options: SteadyOptions;
 }
 
-/** The repo's place in the API. */
-export function apiOf({ hub, repo }: Pick<Destination, "hub" | "repo">): string {
-  return `${hub.endpoint}/api/${repo.type}s/${repo.id}`;
-}
-
 /** Posts JSON, or text of another type; throws the Hub's refusal. */
 export async function post(to: Destination, url: string, body: unknown, type = "application/json"): Promise<unknown> {
   const response = await to.send(url, { method: "POST", headers: { "content-type": type, accept: type === "application/vnd.git-lfs+json" ? type : "application/json" }, body: JSON.stringify(body) });

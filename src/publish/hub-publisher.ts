@@ -1,5 +1,6 @@
 import { InputError } from "../errors.js";
 import type { SteadyOptions } from "../hub/attempts.js";
+import { eitherSignal } from "../hub/either-signal.js";
 import type { Hub } from "../hub/hub.js";
 import { listRepo, readRange, resolveRevision } from "../hub/repo-files.js";
 import { steadyFetch } from "../hub/steady-fetch.js";
@@ -32,7 +33,7 @@ const SUMMARY = "Upload a checkpoint quantized with Shardsmith";
 /** Opens a repo on a Hub for publishing, and makes it if needed. Throws `InputError` where that cannot be, before any work is done. */
 export async function openHubPublisher(hub: Hub, { repo: name, private: isPrivate = false, revision: branch = "main", createPr = false }: PublishTo, { onBytes, ...given }: PublisherOptions = {}): Promise<Publisher> {
   const closing = new AbortController();
-  const options = { ...given, signal: given.signal === undefined ? closing.signal : AbortSignal.any([given.signal, closing.signal]) };
+  const options = { ...given, signal: eitherSignal(given.signal, closing.signal) };
   const repo = repoNamed(name, hub);
   const to: Destination = { hub, repo, branch, createPr, send: steadyFetch(hub, options), options };
   await openRepo(to, isPrivate);

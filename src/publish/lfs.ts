@@ -1,5 +1,6 @@
 import pLimit from "p-limit";
 import { InputError } from "../errors.js";
+import { eitherSignal } from "../hub/either-signal.js";
 import { pageOf, refusalOf } from "../hub/refusal.js";
 import { statusOf } from "../hub/statuses.js";
 import { isJsonObject, quote } from "../safetensors/json.js";
@@ -114,7 +115,7 @@ async function sendParts(to: Destination, file: LargeFile, { href, size, address
   const end = (part: number): number => Math.min((part + 1) * size, file.size);
   const bytes = addresses.map((_, part) => (taken.has(key(part)) ? end(part) - part * size : 0));
   const failed = new AbortController();
-  const signal = to.options.signal === undefined ? failed.signal : AbortSignal.any([to.options.signal, failed.signal]);
+  const signal = eitherSignal(to.options.signal, failed.signal);
   const sendPart = async (address: string, part: number): Promise<void> => {
     if (taken.has(key(part))) return;
     signal.throwIfAborted();

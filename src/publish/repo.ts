@@ -2,9 +2,10 @@ import { InputError } from "../errors.js";
 import { hubAddressOf } from "../hub/address.js";
 import type { Hub, HubRepo } from "../hub/hub.js";
 import { pageOf, refusalOf } from "../hub/refusal.js";
+import { apiOf } from "../hub/repo-files.js";
 import { isJsonObject, quote } from "../safetensors/json.js";
 import { wantedLarge } from "./commit.js";
-import { apiOf, jsonOf, type Destination } from "./destination.js";
+import { jsonOf, type Destination } from "./destination.js";
 
 /** Throws `InputError` for what is no `org/name`. */
 export function repoNamed(text: string, { endpoint }: Hub): HubRepo {
@@ -28,7 +29,7 @@ export async function openRepo(to: Destination, isPrivate: boolean): Promise<voi
   const made = await ask(to, `${hub.endpoint}/api/repos/create`, { type: repo.type, organization, name, ...(isPrivate && { visibility: "private" }) });
   if (!made.ok) await checkStanding(to, made, isPrivate);
   if (branch !== "main") {
-    const branched = await ask(to, `${apiOf(to)}/branch/${encodeURIComponent(branch)}`, {});
+    const branched = await ask(to, `${apiOf(hub, repo)}/branch/${encodeURIComponent(branch)}`, {});
     // 409: it is there.
     if (!branched.ok && branched.status !== 409) throw await refusalOf(branched, hub, repo);
   }
@@ -51,7 +52,7 @@ async function checkToken({ hub, repo, send }: Destination, tokens: string): Pro
 async function checkStanding(to: Destination, refused: Response, isPrivate: boolean): Promise<void> {
   const { hub, repo } = to;
   if (![401, 402, 403, 409].includes(refused.status)) throw await refusalOf(refused, hub, repo);
-  const info = await to.send(apiOf(to), { headers: { accept: "application/json" } });
+  const info = await to.send(apiOf(hub, repo), { headers: { accept: "application/json" } });
   if (!info.ok) throw await refusalOf(refused.status === 409 ? info : refused, hub, repo);
   const answer = await jsonOf(info);
   if (isPrivate && isJsonObject(answer) && answer.private === false) {

@@ -149,7 +149,7 @@ export function foldedNorm({ weight, plus, dtype }: NonNullable<Producer["norm"]
 }
 
 /** Rows that stand for all of a stage's linears. */
-const SAMPLE_ROWS = 64;
+export const SAMPLE_ROWS = 64;
 
 /** Some rows of several weights [rows, n], evenly spaced over all of them. */
 export function sampleRows(weights: readonly Float32Array[], n: number): Float32Array<ArrayBuffer> {

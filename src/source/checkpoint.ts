@@ -1,4 +1,5 @@
 import pLimit from "p-limit";
+import { digestOf } from "../digest.js";
 import { InputError } from "../errors.js";
 import { byteSize } from "../safetensors/dtypes.js";
 import { FLOAT_DTYPES, isFloatDtype, toFloat32 } from "../safetensors/floats.js";
@@ -96,8 +97,7 @@ async function readHashedHeader(source: Source, file: string, size: number): Pro
   const end = headerEnd(bytes, size, where);
   if (end > bytes.length) bytes = await source.read(file, 0, end);
   const header = parseHeader(bytes, size, where);
-  const hash = await crypto.subtle.digest("SHA-256", bytes.subarray(0, header.end));
-  return { header, sha256: Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("") };
+  return { header, sha256: await digestOf("SHA-256", bytes.subarray(0, header.end)) };
 }
 
 async function readHeaders(source: Source, files: ReadonlyMap<string, number>): Promise<Map<string, HashedHeader>> {

@@ -1,6 +1,7 @@
 import pLimit from "p-limit";
 import { InputError } from "../errors.js";
 import type { SteadyOptions } from "../hub/attempts.js";
+import { eitherSignal } from "../hub/either-signal.js";
 import type { Hub, HubRepo } from "../hub/hub.js";
 import { pageOf } from "../hub/refusal.js";
 import { RemoteFile } from "../hub/remote-file.js";
@@ -116,7 +117,7 @@ class OnlineSource implements HubSource {
     for (let from = 0; from < bytes.length; from += piece) starts.push(from);
     // One that fails for good ends the others: nobody waits for their bytes any more.
     const failed = new AbortController();
-    const signal = this.options.signal === undefined ? failed.signal : AbortSignal.any([this.options.signal, failed.signal]);
+    const signal = eitherSignal(this.options.signal, failed.signal);
     const file = this.remote.get(path)!;
     await this.limit
       .map(starts, (from) => file.read(bytes.subarray(from, Math.min(from + piece, bytes.length)), start + from, { ...this.options, signal }, (count) => (this.bytes += count)))

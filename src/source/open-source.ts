@@ -1,5 +1,6 @@
 import { InputError } from "../errors.js";
 import { hubAddressOf } from "../hub/address.js";
+import { eitherSignal } from "../hub/either-signal.js";
 import { hubOfEnvironment } from "../hub/environment.js";
 import { CountedSource } from "./counted.js";
 import { isThere, openFolder } from "./folder.js";
@@ -30,7 +31,7 @@ export async function openSource(text: string, { signal, commitOf }: OpenOptions
   if (repo.type !== "model") throw new InputError(`${text}: is a data set; give a model`);
   const closing = new AbortController();
   const open = (wanted: string | undefined): ReturnType<typeof openHub> =>
-    openHub(hub, repo, wanted, { cache: hubCacheOfEnvironment(), signal: signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal]) }).catch((error: unknown) => {
+    openHub(hub, repo, wanted, { cache: hubCacheOfEnvironment(), signal: eitherSignal(signal, closing.signal) }).catch((error: unknown) => {
       signal?.throwIfAborted();
       throw neither(error, text);
     });

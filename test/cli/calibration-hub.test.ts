@@ -1,14 +1,15 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { filesOf } from "../../scripts/loopback-hub/files-of.js";
 import { fixture } from "../source/data-set-fixtures.js";
 import { DEMO_MODEL, shardsmith } from "./cli.js";
 
-const MODEL = Object.fromEntries(readdirSync(DEMO_MODEL).map((name) => [name, readFileSync(join(DEMO_MODEL, name))]));
+const MODEL = filesOf(DEMO_MODEL);
 /** A conversation through this template says who speaks. */
 const CHAT = { ...MODEL, "chat_template.jinja": Buffer.from("{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}") };
 const WORDS = "river stone lantern harbour copper window orchard winter thunder".split(" ");

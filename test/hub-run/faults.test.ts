@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
@@ -9,6 +9,7 @@ import { prepareRun } from "#src/pipeline/prepare-run.js";
 import { runQuantize } from "#src/pipeline/quantize.js";
 import { openHubPublisher } from "#src/publish/hub-publisher.js";
 import { openHub } from "#src/source/hub.js";
+import { filesOf } from "../../scripts/loopback-hub/files-of.js";
 import { FAULTS, startLoopbackHub, WRITE_FAULTS, type Fault, type LoggedRequest, type LoopbackHub } from "../../scripts/loopback-hub/server.js";
 import { DEMO_MODEL } from "../cli/cli.js";
 import { generator } from "../quantize/random.js";
@@ -21,7 +22,7 @@ afterAll(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-const FILES = Object.fromEntries(readdirSync(DEMO_MODEL).map((name) => [name, readFileSync(join(DEMO_MODEL, name))]));
+const FILES = filesOf(DEMO_MODEL);
 const CHECKPOINT = FILES["model.safetensors"].length;
 const TOKEN = "hf_thisIsASecretOfTheTests";
 const SCHEDULES = 200;

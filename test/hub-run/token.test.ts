@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
+import { filesOf } from "../../scripts/loopback-hub/files-of.js";
 import { startLoopbackHub } from "../../scripts/loopback-hub/server.js";
 import { DEMO_MODEL, shardsmith } from "../cli/cli.js";
 
@@ -9,7 +10,7 @@ const root = mkdtempSync(join(tmpdir(), "hub-token-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
 const TOKEN = "hf_aSecretThatNobodyIsToSee";
-const FILES = Object.fromEntries(readdirSync(DEMO_MODEL).map((name) => [name, readFileSync(join(DEMO_MODEL, name))]));
+const FILES = filesOf(DEMO_MODEL);
 
 /** Every file under a folder, hidden ones too. */
 function filesUnder(folder: string): string[] {

@@ -1,19 +1,16 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { push, quantize, type PushEvent } from "#src/index.js";
 import { DEMO_MODEL } from "../cli/cli.js";
-import { contents, puts, startHub, TOKEN } from "../publish/hub.js";
+import { contents, puts, startHubOfEnvironment } from "../publish/hub.js";
 
 const root = mkdtempSync(join(tmpdir(), "finished-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
-let hub: Awaited<ReturnType<typeof startHub>>;
-beforeEach(async () => {
-  hub = await startHub({ partSize: 50_000 });
-  vi.stubEnv("HF_ENDPOINT", hub.url).stubEnv("HF_TOKEN", TOKEN);
-});
+let hub: Awaited<ReturnType<typeof startHubOfEnvironment>>;
+beforeEach(async () => { hub = await startHubOfEnvironment(); });
 afterEach(() => hub.close());
 
 /** A finished checkpoint, which tests copy. */

@@ -1,20 +1,18 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
 import { quantize, type QuantizeEvent, type QuantizeOptions } from "#src/index.js";
+import { filesOf } from "../../scripts/loopback-hub/files-of.js";
 import { DEMO_MODEL } from "../cli/cli.js";
 import { filesIn, hashOf, onlyShards, shardsIn } from "../publish/command.js";
-import { contents, puts, startHub, TOKEN } from "../publish/hub.js";
+import { contents, puts, startHubOfEnvironment } from "../publish/hub.js";
 
 const root = mkdtempSync(join(tmpdir(), "push-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
-let hub: Awaited<ReturnType<typeof startHub>>;
-beforeEach(async () => {
-  hub = await startHub({ partSize: 50_000 });
-  vi.stubEnv("HF_ENDPOINT", hub.url).stubEnv("HF_TOKEN", TOKEN);
-});
+let hub: Awaited<ReturnType<typeof startHubOfEnvironment>>;
+beforeEach(async () => { hub = await startHubOfEnvironment(); });
 afterEach(() => hub.close());
 
 const SETTINGS = { source: DEMO_MODEL, method: "rtn", maxShardSize: 200_000 } as const;
@@ -103,7 +101,7 @@ it("refuses before it computes where the token may not write, and leaves nothing
 it("refuses what does not go together", async () => {
   const output = join(root, "never");
   await expect(quantize({ ...SETTINGS, output, keepShards: false })).rejects.toThrow("shards can be given up only where they are pushed to the Hub; name a repo to push to");
-  hub.addRepo({ type: "model", id: "org/source", files: Object.fromEntries(readdirSync(DEMO_MODEL).map((name) => [name, readFileSync(join(DEMO_MODEL, name))])) });
+  hub.addRepo({ type: "model", id: "org/source", files: filesOf(DEMO_MODEL) });
   await expect(run(output, { source: "org/source", push: { repo: "org/source" } })).rejects.toThrow("org/source is the source itself, and would be replaced; push to another repo, or name a branch by --revision");
   expect(existsSync(output)).toBe(false);
 });

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { vi } from "vitest";
 import { startLoopbackHub, type Fault, type LoggedRequest, type LoopbackHub, type LoopbackOptions } from "../../scripts/loopback-hub/server.js";
 import { openHubPublisher, type PublisherOptions, type PublishTo } from "#src/publish/hub-publisher.js";
 import type { LargeFile, Publisher } from "#src/publish/publisher.js";
@@ -17,6 +18,13 @@ export async function startHub(options: LoopbackOptions = {}): Promise<LoopbackH
     ...options,
   });
   return Object.assign(hub, { faults });
+}
+
+/** Such a Hub, which the environment names and has the token of. */
+export async function startHubOfEnvironment(): ReturnType<typeof startHub> {
+  const hub = await startHub({ partSize: 50_000 });
+  vi.stubEnv("HF_ENDPOINT", hub.url).stubEnv("HF_TOKEN", TOKEN);
+  return hub;
 }
 
 export function open(hub: LoopbackHub, to: Partial<PublishTo> = {}, options: PublisherOptions = {}, token: string | undefined = TOKEN): Promise<Publisher> {
