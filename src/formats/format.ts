@@ -1,5 +1,7 @@
+import type { Decoder } from "../model/decoder.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import type { Order, QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import type { Shard } from "../safetensors/layout.js";
 import type { Tensor, TensorSpec } from "../safetensors/tensor.js";
 
 /** What is to become of one linear of the model. */
@@ -68,6 +70,62 @@ export interface Format {
   config(run: FormatRun): { readonly quantizationConfig: Record<string, unknown>; readonly files: Record<string, unknown> };
   /** Reads the config of a checkpoint in this format: undefined if it is of another format, `InputError` if it contradicts itself. */
   detect(quantizationConfig: Record<string, unknown>): PackedFormat | undefined;
+  /** For formats whose files are not safetensors under the names that the source has. */
+  readonly container?: Container;
+}
+
+/** What the headers and config.json of the source say. */
+export interface ModelFacts {
+  /** config.json */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Absent for an architecture that is not known. */
+  readonly decoder: Decoder | undefined;
+  /** The source's tensors, by name. */
+  readonly tensors: ReadonlyMap<string, TensorSpec>;
+}
+
+/** A model about to be written. */
+export interface ModelToWrite extends ModelFacts {
+  readonly linears: readonly LinearPlan[];
+  /**
+   * What is to be stored, in the order in which it is written, under the source's names: what `layout` says of quantized linears, and
+   * `stored` of all else.
+   */
+  readonly outputs: readonly TensorSpec[];
+  /** The source's other files: tokenizer.json, tokenizer_config.json, generation_config.json, chat_template.jinja. */
+  readonly files: ReadonlyMap<string, number>;
+  readFile(name: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** "shardsmith:VERSION" */
+  readonly quantizer: string;
+}
+
+/** Files of a kind of its own that hold a whole model, as GGUF and ONNX. */
+export interface Container {
+  /** Why its readers cannot take this model at all, from headers alone; undefined if they can. */
+  refusesModel(model: ModelFacts): string | undefined;
+  /**
+   * How a tensor that is not quantized is stored: undefined where it is left out, since its readers compute it or have it elsewhere.
+   * Bytes are converted in pieces of whole units, so that a large table passes through memory piece by piece.
+   */
+  stored(tensor: TensorSpec, model: ModelFacts): Stored | undefined;
+  /** Which row of a linear is stored as which: `order[stored]` is the row of the source; absent: as they are. `pack` gets them in this order. */
+  rowOrder(linear: string, model: ModelFacts): Int32Array | undefined;
+  /** Lays out the files. Their shards' tensors bear the names of `outputs`, whatever they are called inside. */
+  layOut(model: ModelToWrite): Promise<{
+    readonly shards: readonly Shard[];
+    /** Further small files that make it loadable, written last. */
+    readonly files: ReadonlyMap<string, Uint8Array>;
+  }>;
+}
+
+/** A tensor in the dtype, and the order of rows, in which a container stores it. */
+export interface Stored {
+  /** Under the source's name. What has no dtype in safetensors is U8, its shape in bytes. */
+  readonly spec: TensorSpec;
+  /** Bytes of the source that are converted together; its bytes are a multiple of it. */
+  readonly unit: number;
+  /** One or more whole units, in the source's order. */
+  convert(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>;
 }
 
 /** A packed checkpoint's own settings, for reading it. */
