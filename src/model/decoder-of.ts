@@ -81,6 +81,7 @@ export function decoderOf(json: unknown, file: string): Decoder {
   return {
     family: family.modelType, layers, hiddenSize, vocabSize, maxPositions,
     embedding: { tensor: embedding, scale: family.scaledEmbedding ? Math.fround(Math.sqrt(hiddenSize)) : 1 },
+    layer: layerAt,
     stages: (layer, positions) => layerStages(layerAt(layer), positions),
     // A norm that is computed again in the next stage is one tensor.
     tensorsOf: (layer) => [...new Set(layerStages(layerAt(layer), 1).flatMap((stage) =>

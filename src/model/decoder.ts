@@ -1,4 +1,7 @@
 import type { Graph } from "../engine/graph.js";
+import type { Layer } from "./stages.js";
+
+export type { Layer } from "./stages.js";
 
 /** A linear of a decoder layer, by its module name (the tensor is `${name}.weight`). */
 export interface LinearSpec {
@@ -53,6 +56,8 @@ export interface Decoder {
   readonly maxPositions: number;
   /** Embedding tensor [vocab, hidden] and what its rows are multiplied with. */
   readonly embedding: { readonly tensor: string; readonly scale: number };
+  /** Layer i as data: heads, norms, rope. */
+  layer(index: number): Layer;
   /** The stages of layer i, in order; the first takes the hidden state `h`, the last leaves it. */
   stages(layer: number, positions: number): readonly Stage[];
   /** All tensors of layer i that exist in the checkpoint, linears' weights and biases included. */

@@ -20,7 +20,7 @@ describe("frequencies and attention factors are those of transformers' modeling_
   const cases = (readJson(`${FIXTURES}rope.json`) as Case[]).map((one) =>
     [`${one.parameters.rope_type}, theta ${one.parameters.rope_theta}, head ${one.headDim}, ${one.positions} positions`, one] as const);
   it.each(cases)("%s", (_, one) => {
-    const { inverseFrequencies, attentionFactor } = ropeOfCase(one)(one.positions);
+    const { inverseFrequencies, attentionFactor } = ropeOfCase(one).at(one.positions);
     expect(inverseFrequencies.length).toBe(one.inverseFrequencies.length);
     const worst = Math.max(...one.inverseFrequencies.map((theirs, i) => Math.abs(inverseFrequencies[i] / theirs - 1)));
     expect(worst).toBeLessThan(5e-7);
@@ -33,7 +33,7 @@ const rope = (parameters: Record<string, unknown>) => ropeOf(Fields.of(parameter
 
 it("tables hold cosines and sines of position · frequency, times the attention factor", () => {
   const turned = rope({ rope_type: "yarn", factor: 4, attention_factor: 1.5 });
-  const { inverseFrequencies } = turned(3);
+  const { inverseFrequencies } = turned.at(3);
   const cos = rotaryTable(turned, 3, (x) => Math.cos(x));
   const sin = rotaryTable(turned, 3, (x) => Math.sin(x));
   expect(cos.length).toBe(12);
