@@ -1,6 +1,6 @@
 /**
  * A stage of a decoder as a list of operations, in order, on named values. Every activation is float32
- * [batch, tokens, width]; weights are float32 and named. It knows no engine: `engine/onnx` turns it into an ONNX model.
+ * [batch, tokens, width]; weights are float32 and named. It knows no engine: `engine/onnx` runs it as an ONNX model.
  */
 export interface Graph {
   /** Activations that come in, with their width. */
@@ -46,3 +46,11 @@ export type GraphNode =
 
 /** `gelu` is the exact one, `gelu_tanh` the approximation that Hugging Face calls gelu_pytorch_tanh. */
 export type Activation = "silu" | "gelu" | "gelu_tanh";
+
+// The fields of a node that name values; the rest are numbers and kinds.
+const NAMES = ["out", "x", "weight", "bias", "q", "k", "v", "cos", "sin", "a", "b"];
+
+/** The same operation on other names. */
+export function renamed<N extends GraphNode>(node: N, nameOf: (name: string) => string): N {
+  return Object.fromEntries(Object.entries(node).map(([field, value]) => [field, NAMES.includes(field) ? nameOf(value as string) : value])) as N;
+}

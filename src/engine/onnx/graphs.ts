@@ -1,6 +1,6 @@
 import type { Tensor } from "onnxruntime-node";
 import type { Activations } from "../engine.js";
-import type { Graph, GraphNode } from "../graph.js";
+import { renamed, type Graph } from "../graph.js";
 import { transferring, type Transferring } from "../transferring.js";
 import { discard } from "./discard.js";
 import { LAST_POSITIONS, lower, TOTAL_LENGTH } from "./lower.js";
@@ -69,9 +69,6 @@ export class Graphs {
   }
 }
 
-// The fields of a node that name values; the rest are numbers and kinds.
-const NAMES = ["out", "x", "weight", "bias", "q", "k", "v", "cos", "sin", "a", "b"];
-
 /** The graph with its names numbered in order of appearance. */
 function canonical(graph: Graph): { readonly alike: Graph; readonly nameOf: ReadonlyMap<string, string> } {
   const nameOf = new Map<string, string>();
@@ -79,15 +76,14 @@ function canonical(graph: Graph): { readonly alike: Graph; readonly nameOf: Read
     if (!nameOf.has(name)) nameOf.set(name, `v${nameOf.size}`);
     return nameOf.get(name)!;
   };
-  const renamed = <V extends { readonly name: string }>(values: readonly V[]): V[] => values.map((value) => ({ ...value, name: rename(value.name) }));
+  const renamedValues = <V extends { readonly name: string }>(values: readonly V[]): V[] => values.map((value) => ({ ...value, name: rename(value.name) }));
   return {
     nameOf,
     alike: {
-      inputs: renamed(graph.inputs),
-      weights: renamed(graph.weights),
-      nodes: graph.nodes.map((node) => Object.fromEntries(Object.entries(node).map(([field, value]) =>
-        [field, NAMES.includes(field) ? rename(value as string) : value])) as unknown as GraphNode),
-      outputs: renamed(graph.outputs),
+      inputs: renamedValues(graph.inputs),
+      weights: renamedValues(graph.weights),
+      nodes: graph.nodes.map((node) => renamed(node, rename)),
+      outputs: renamedValues(graph.outputs),
     },
   };
 }

@@ -1,7 +1,7 @@
 import type { Tensor } from "onnxruntime-node";
+import type { OnnxModel } from "../../onnx/model.js";
 import type { Activations } from "../engine.js";
 import { transferring, type Transferring } from "../transferring.js";
-import type { OnnxModel } from "./model.js";
 import { compile, loadRuntime, type Session } from "./runtime.js";
 import { spreadTiles, tilesOf, type Tile } from "./tiles.js";
 

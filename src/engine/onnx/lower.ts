@@ -1,5 +1,6 @@
-import type { Activation, Graph, GraphNode } from "../graph.js";
-import type { OnnxModel, OnnxNode } from "./model.js";
+import type { OnnxModel, OnnxNode } from "../../onnx/model.js";
+import { microsoft, plainNodes } from "../../onnx/operators.js";
+import type { Graph, GraphNode } from "../graph.js";
 
 /** Names of the inputs that the engine feeds by itself, for attention: total length of each sequence − 1 [batch], and the longest [1]. */
 export const LAST_POSITIONS = "lastPositions";
@@ -25,29 +26,10 @@ export function lower(graph: Graph): OnnxModel {
   };
 }
 
-const microsoft = { domain: "com.microsoft" } as const;
-
-const ACTIVATIONS: Readonly<Record<Activation, Pick<OnnxNode, "op" | "domain" | "floats" | "strings">>> = {
-  silu: { op: "QuickGelu", ...microsoft, floats: { alpha: 1 } },
-  gelu: { op: "Gelu", strings: { approximate: "none" } },
-  gelu_tanh: { op: "Gelu", strings: { approximate: "tanh" } },
-};
-
 function lowerNode(node: GraphNode, constants: Map<string, readonly number[]>): OnnxNode[] {
-  const { out } = node;
   switch (node.op) {
-    case "rmsNorm":
-      return [rmsNorm(node.x, node.weight, node.eps, out)];
-    case "headNorm": {
-      // In Reshape, 0 keeps a dimension and −1 takes what is left.
-      constants.set(`${out}.split`, [0, 0, node.heads, -1]).set(`${out}.join`, [0, 0, -1]);
-      return [
-        { op: "Reshape", inputs: [node.x, `${out}.split`], outputs: [`${out}.heads`] },
-        rmsNorm(`${out}.heads`, node.weight, node.eps, `${out}.normed`),
-        { op: "Reshape", inputs: [`${out}.normed`, `${out}.join`], outputs: [out] },
-      ];
-    }
     case "linear": {
+      const { out } = node;
       const product = node.bias === undefined ? out : `${out}.product`;
       // Unlike Gemm it takes three dimensions, and it is as fast.
       const matmul = { op: "FusedMatMul", ...microsoft, ints: { transB: 1 }, inputs: [node.x, node.weight], outputs: [product] };
@@ -55,17 +37,10 @@ function lowerNode(node: GraphNode, constants: Map<string, readonly number[]>): 
     }
     case "attention":
       return node.headDim % HEAD_MULTIPLE === 0 ? [attention(node)] : paddedAttention(node, constants);
-    case "add":
-      return [{ op: "Add", inputs: [node.a, node.b], outputs: [out] }];
-    case "mul":
-      return [{ op: "Mul", inputs: [node.a, node.b], outputs: [out] }];
-    case "activation":
-      return [{ ...ACTIVATIONS[node.kind], inputs: [node.x], outputs: [out] }];
+    default:
+      return plainNodes(node, constants);
   }
 }
-
-const rmsNorm = (x: string, weight: string, epsilon: number, out: string): OnnxNode =>
-  ({ op: "SimplifiedLayerNormalization", inputs: [x, weight], outputs: [out], ints: { axis: -1, stash_type: 1 }, floats: { epsilon } });
 
 // GroupQueryAttention takes only such head sizes.
 const HEAD_MULTIPLE = 16;

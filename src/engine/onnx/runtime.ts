@@ -1,8 +1,8 @@
 import type { InferenceSession, Tensor } from "onnxruntime-node";
 import { InputError } from "../../errors.js";
+import { encodeModel, type OnnxModel } from "../../onnx/model.js";
 import { discard } from "./discard.js";
 import { native } from "./native-guard.js";
-import { encodeModel, type OnnxModel } from "./model.js";
 
 type Runtime = typeof import("onnxruntime-node");
 

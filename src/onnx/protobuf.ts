@@ -1,18 +1,18 @@
 /**
- * The little of protocol buffers' wire format that an ONNX model needs. Every function returns the bytes of one field;
- * a message is its fields, one after the other. Models are a few kilobytes, so plain arrays of bytes do.
+ * The little of protocol buffers' wire format that writing an ONNX model needs. Every function returns the bytes of one field;
+ * a message is its fields, one after the other. Graphs are some hundred kilobytes at most, so plain arrays of bytes do.
  */
-type Bytes = readonly number[];
+export type Bytes = readonly number[];
 
 function varint(value: number | bigint): number[] {
   let rest = BigInt.asUintN(64, BigInt(value));
-  const bytes: number[] = [];
+  const digits: number[] = [];
   while (rest > 127n) {
-    bytes.push(Number(rest & 127n) | 128);
+    digits.push(Number(rest & 127n) | 128);
     rest >>= 7n;
   }
-  bytes.push(Number(rest));
-  return bytes;
+  digits.push(Number(rest));
+  return digits;
 }
 
 const key = (field: number, wireType: number): number[] => varint(field * 8 + wireType);
@@ -31,3 +31,6 @@ export function message(field: number, ...fields: readonly Bytes[]): Bytes {
 
 /** A string. */
 export const text = (field: number, value: string): Bytes => message(field, [...new TextEncoder().encode(value)]);
+
+/** The message that no other holds. */
+export const bytes = (...fields: readonly Bytes[]): Uint8Array => Uint8Array.from(fields.flat());
