@@ -6,12 +6,13 @@ import { documentsOf } from "./calibration/documents.js";
 import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
+import type { SteadyOptions } from "./hub/attempts.js";
 import { hubOfEnvironment } from "./hub/environment.js";
 import type { CalibrationText } from "./pipeline/calibrate.js";
 import { calibrationTexts, type TextPlaces } from "./pipeline/calibration-text.js";
 import { cardBeside, EVALUATION_FILE, reportBeside, savedEvaluation } from "./pipeline/card.js";
 import { measuredSpeed, secondsOf, type Speed } from "./pipeline/estimate.js";
-import type { QuantizeEvent } from "./pipeline/events.js";
+import type { QuantizeEvent, RetryEvent } from "./pipeline/events.js";
 import { runEvaluate, type EvaluateSettings, type Evaluation, type EvaluateEvent } from "./pipeline/evaluate.js";
 import { finishedFolder } from "./pipeline/finished-folder.js";
 import { firstOfJournal, freeSpace, openFolderSink } from "./pipeline/folder-sink.js";
@@ -40,7 +41,7 @@ export { InputError } from "./errors.js";
 export { VERSION } from "./version.js";
 export type { Overview, Published, PublishTo, PushEvent, Speed, SurveyEvent, SurveyResult };
 export type { SurveyedGroup, SurveyedLinear } from "./pipeline/survey.js";
-export type { EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report };
+export type { EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report, RetryEvent };
 export type { LinearReport, PartSeconds } from "./report/report.js";
 export type { Bits, Order } from "./quantize/scheme.js";
 export type { GroupSize } from "./pipeline/options.js";
@@ -86,8 +87,9 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   if (keepShards === false && to === undefined) throw new InputError("shards can be given up only where they are pushed to the Hub; name a repo to push to");
   if (output === "") throw new InputError("output is empty; name a folder for the quantized checkpoint");
   const begun = overwrite === true ? undefined : await firstOfJournal(output);
+  const patience = patienceOf(signal, onEvent);
   const source = await openSource(path, {
-    ...(signal && { signal }),
+    ...patience,
     // A repo may have moved on since; with `overwrite` what it is now is asked for.
     ...(begun !== undefined && { commitOf: (repo) => commitOf(begun, repo) }),
   });
@@ -100,13 +102,13 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
       if (to !== undefined && source.hub?.repo === to.repo && to.revision === undefined && to.createPr !== true) {
         throw new InputError(`${to.repo} is the source itself, and would be replaced; push to another repo, or name a branch by --revision`);
       }
-      const publisher = to && (await publisherOf(to, onEvent, signal));
+      const publisher = to && (await publisherOf(to, onEvent, patience));
       return await runQuantize({
         source, sink, prepared,
         engine,
         ...(publisher && { publisher }),
         ...(keepShards !== undefined && { keepShards }),
-        calibration: calibrationText(calibration, source, signal, begun),
+        calibration: calibrationText(calibration, source, patience, begun),
         freeSpace: () => freeSpace(output),
         ...(overwrite !== undefined && { overwrite }),
         ...(onEvent && { onEvent }),
@@ -143,16 +145,22 @@ export async function push(options: PushOptions): Promise<Published> {
   } finally {
     await source.close();
   }
-  return publishFinished(finishedFolder(folder), () => publisherOf(to, emit, signal), emit);
+  return publishFinished(finishedFolder(folder), () => publisherOf(to, emit, patienceOf(signal, emit)), emit);
 }
 
-function publisherOf(to: PublishTo, onEvent: ((event: PushEvent) => void) | undefined, signal: AbortSignal | undefined): Promise<Publisher> {
-  return hubOfEnvironment().then((hub) => openHubPublisher(hub, to, { ...(signal && { signal }), ...(onEvent && { onBytes: uploadTeller(onEvent) }) }));
+function publisherOf(to: PublishTo, onEvent: ((event: PushEvent) => void) | undefined, patience: SteadyOptions): Promise<Publisher> {
+  return hubOfEnvironment().then((hub) => openHubPublisher(hub, to, { ...patience, ...(onEvent && { onBytes: uploadTeller(onEvent) }) }));
+}
+
+/** How requests to a Hub end, and who is told that one is made again. */
+function patienceOf(signal: AbortSignal | undefined, onEvent: ((event: RetryEvent) => void) | undefined): SteadyOptions {
+  return { ...(signal && { signal }), ...(onEvent && { onRetry: (retry) => { onEvent({ type: "retry", ...retry }); } }) };
 }
 
 export interface PlanOptions extends QuantizeSettings, Pick<QuantizeOptions, "source" | "threads" | "signal"> {
   /** Time a matrix product on this machine, for a quarter of a second, and say how long the run will take. Default false. */
   readonly measure?: boolean;
+  readonly onEvent?: (event: RetryEvent) => void;
 }
 
 export interface PlannedRun {
@@ -169,9 +177,9 @@ export interface PlannedRun {
 
 /** What `quantize` would do, from headers alone: which linears, at what size, and what stays as it is and why. */
 export async function planQuantize(options: PlanOptions): Promise<PlannedRun> {
-  const { source: path, measure, threads, signal, ...settings } = options;
+  const { source: path, measure, threads, onEvent, signal, ...settings } = options;
   const engine = engineOf(threads);
-  const source = await openSource(path, signal && { signal });
+  const source = await openSource(path, patienceOf(signal, onEvent));
   try {
     const prepared = await prepareRun(source, settings);
     const { plan, sourceBytes, bytes, shards } = prepared;
@@ -206,11 +214,12 @@ export interface SurveyOptions extends Omit<QuantizeOptions, "output" | "overwri
 export async function survey(options: SurveyOptions): Promise<SurveyResult> {
   const { source: path, calibration, threads, onEvent, signal, ...settings } = options;
   const engine = engineOf(threads);
-  const source = await openSource(path, signal && { signal });
+  const patience = patienceOf(signal, onEvent);
+  const source = await openSource(path, patience);
   try {
     return await runSurvey({
       source, settings,
-      calibration: calibrationText(calibration, source, signal),
+      calibration: calibrationText(calibration, source, patience),
       engine,
       scratch: openSpillFile,
       ...(onEvent && { onEvent }),
@@ -241,9 +250,10 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const engine = engineOf(threads);
   // Refused before an hour's work.
   const report = save === true ? await reportBeside(readerOf(model), model) : undefined;
-  const sources = [await openSource(model, signal && { signal })];
+  const patience = patienceOf(signal, onEvent);
+  const sources = [await openSource(model, patience)];
   try {
-    if (against !== undefined) sources.push(await openSource(against, signal && { signal }));
+    if (against !== undefined) sources.push(await openSource(against, patience));
     const evaluation = await runEvaluate({
       model: sources[0], against: sources[1], settings,
       text: () => readDocuments(text),
@@ -262,10 +272,15 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   }
 }
 
+export interface InspectOptions {
+  readonly onEvent?: (event: RetryEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
 /** What a checkpoint (a folder, or a repo on the Hub), or a single safetensors file on disk, holds: from headers alone. */
-export async function inspect(path: string, signal?: AbortSignal): Promise<Inspection> {
+export async function inspect(path: string, { signal, onEvent }: InspectOptions = {}): Promise<Inspection> {
   const single = path.endsWith(".safetensors");
-  const source = await openSource(single ? dirname(path) : path, signal && { signal });
+  const source = await openSource(single ? dirname(path) : path, patienceOf(signal, onEvent));
   try {
     return await inspectCheckpoint(source, single ? basename(path) : undefined);
   } finally {
@@ -288,18 +303,18 @@ function engineOf(threads: number | undefined): () => Promise<Engine> {
  * The texts to calibrate on, once they are asked for.
  * @param begun the journal's first line of a run that is taken up: it goes on with the data sets as they were then
  */
-function calibrationText(choice: string | undefined, source: Source, signal: AbortSignal | undefined, begun?: string): CalibrationText {
+function calibrationText(choice: string | undefined, source: Source, patience: SteadyOptions, begun?: string): CalibrationText {
   const places: TextPlaces = {
     isThere, readTextFiles, builtin: builtinCalibrationText, named: namedDataSets,
     dataSet: async (repo, revision, folder) => {
       const hub = await hubOfEnvironment();
-      const open = (wanted: string | undefined) => openHubDataSet(hub, repo, wanted, folder, signal && { signal });
+      const open = (wanted: string | undefined) => openHubDataSet(hub, repo, wanted, folder, patience);
       const commit = revision === undefined && begun !== undefined ? commitOf(begun, repo, "data sets") : undefined;
       // That commit may have been rewritten away: then it is another run, which says so.
       return commit === undefined ? open(revision) : open(commit).catch(() => open(revision));
     },
   };
-  return (seed) => calibrationTexts(choice, source.hub !== undefined, places, seed, signal);
+  return (seed) => calibrationTexts(choice, source.hub !== undefined, places, seed, patience.signal);
 }
 
 async function readDocuments(path = "builtin"): Promise<{ documents: readonly string[]; origin: string }> {

@@ -26,6 +26,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   const status = new StatusLine(process.stderr);
   const onEvent = (event: EvaluateEvent): void => {
     if (args.json) console.log(JSON.stringify(event));
+    else if (event.type === "retry") status.retry(event);
     else if (event.type === "text") status.print(`Measuring on ${event.origin}: ${formatCount(event.tokens)} tokens in ${String(event.windows)} windows`);
     else status.update({ done: event.done, doing: `${event.model}, ${event.step}` });
   };

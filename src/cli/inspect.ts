@@ -1,5 +1,6 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
 import { inspect } from "../index.js";
+import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
 import { formatBytes } from "./units.js";
 
@@ -15,7 +16,9 @@ export function builder(yargs: Argv) {
 type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder>["parseAsync"]>>>;
 
 export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
-  const inspection = await inspect(args.path, signal);
+  const status = new StatusLine(process.stderr);
+  const inspection = await inspect(args.path, { signal, onEvent: (event) => { status.retry(event); } });
+  status.clear();
   if (args.json) {
     console.log(JSON.stringify(inspection));
     return;

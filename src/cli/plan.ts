@@ -1,6 +1,7 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
-import { planQuantize, type Overview } from "../index.js";
+import { planQuantize, type Overview, type RetryEvent } from "../index.js";
 import { settingsOf, settingsOptions } from "./settings.js";
+import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
 import { formatBytes, formatCount, formatSeconds } from "./units.js";
 
@@ -15,7 +16,10 @@ type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder
 type Planned = Awaited<ReturnType<typeof planQuantize>>;
 
 export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
-  const { overview, estimate } = await planQuantize({ source: args.source, ...settingsOf(args), measure: true, signal, ...(args.threads !== undefined && { threads: args.threads }) });
+  const status = new StatusLine(process.stderr);
+  const onEvent = (event: RetryEvent): void => { status.retry(event); };
+  const { overview, estimate } = await planQuantize({ source: args.source, ...settingsOf(args), measure: true, signal, onEvent, ...(args.threads !== undefined && { threads: args.threads }) });
+  status.clear();
   if (args.json) {
     console.log(JSON.stringify({ type: "plan", ...overview, estimate }));
     return;

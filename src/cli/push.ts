@@ -29,6 +29,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
     if (args.json) console.log(JSON.stringify(event));
     else if (event.type === "upload") status.update({ done: event.sent / Math.max(1, event.size), doing: `sending ${event.file}` });
     else if (event.type === "uploaded") status.print(`${event.file} is on the Hub (${formatBytes(event.size)})`);
+    else if (event.type === "retry") status.retry(event);
     else if (event.type === "warning") status.print(`Warning: ${event.message}`);
   };
   const published = await push({

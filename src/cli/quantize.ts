@@ -25,7 +25,7 @@ type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder
 export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   const settings = { source: args.source, ...settingsOf(args) };
   if (args.dryRun) {
-    await dryRun(settings, args.json);
+    await dryRun(settings, args.json, signal);
     return;
   }
   const output = outputOf(args);
@@ -47,8 +47,10 @@ function outputOf({ output, push, private: hidden, createPr, revision }: Argumen
   return folder;
 }
 
-async function dryRun(settings: Omit<QuantizeOptions, "output">, json: boolean): Promise<void> {
-  const { plan, sourceBytes, bytes, shards } = await planQuantize(settings);
+async function dryRun(settings: Omit<QuantizeOptions, "output" | "onEvent">, json: boolean, signal: AbortSignal): Promise<void> {
+  const status = new StatusLine(process.stderr);
+  const { plan, sourceBytes, bytes, shards } = await planQuantize({ ...settings, signal, onEvent: (event) => { status.retry(event); } });
+  status.clear();
   const quantized = plan.linears.filter(({ scheme }) => scheme !== undefined).length;
   if (json) {
     console.log(JSON.stringify({ type: "dry-run", linears: plan.linears, groupSize: plan.groupSize, bitsPerWeight: plan.bitsPerWeight, notices: plan.notices, sourceBytes, bytes, shards }));
@@ -137,6 +139,9 @@ class QuantizeReporter {
         break;
       case "published":
         this.published = event;
+        break;
+      case "retry":
+        this.status.retry(event);
         break;
       case "warning":
         this.status.print(`Warning: ${event.message}`);

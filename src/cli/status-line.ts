@@ -1,3 +1,4 @@
+import type { RetryEvent } from "../index.js";
 import { formatBytes, formatCount, formatSeconds } from "./units.js";
 
 const REDRAW_MS = 100;
@@ -18,16 +19,24 @@ export interface Status {
 export class StatusLine {
   private drawnAt = 0;
   private shown = false;
+  private last: Status | undefined;
+  /** What is asked once more, until a time in ms. */
+  private waiting: { readonly text: string; readonly until: number } | undefined;
 
   constructor(private readonly out: NodeJS.WriteStream) {}
 
   update(status: Status): void {
-    const now = Date.now();
-    if (!this.out.isTTY || now - this.drawnAt < REDRAW_MS) return;
-    this.drawnAt = now;
-    this.shown = true;
-    // \x1b[K clears what a longer line left behind.
-    this.out.write(`\r${render(status, process.memoryUsage.rss()).slice(0, (this.out.columns || 80) - 1)}\x1b[K`);
+    this.last = status;
+    if (this.out.isTTY && Date.now() - this.drawnAt >= REDRAW_MS) this.draw();
+  }
+
+  /** Says what a Hub is asked once more, until it is; a log gets it as a line that stays. */
+  retry({ request, why, next, tries, seconds }: RetryEvent): void {
+    // The end may be cut off: what matters comes first.
+    const text = `Trying again in ${formatSeconds(seconds)} (${String(next)} of ${String(tries)}): ${why}, ${request}`;
+    this.waiting = { text, until: Date.now() + 1000 * seconds };
+    if (this.out.isTTY) this.draw();
+    else this.print(text);
   }
 
   /** Prints a line that stays, above the status. */
@@ -40,16 +49,28 @@ export class StatusLine {
     if (this.shown) this.out.write("\r\x1b[K");
     this.shown = false;
   }
+
+  private draw(): void {
+    this.drawnAt = Date.now();
+    this.shown = true;
+    const waiting = this.waiting !== undefined && this.drawnAt < this.waiting.until ? this.waiting.text : undefined;
+    // \x1b[K clears what a longer line left behind.
+    this.out.write(`\r${render(this.last, waiting).slice(0, (this.out.columns || 80) - 1)}\x1b[K`);
+  }
 }
 
-function render({ done, doing, error, tokensPerSecond, secondsLeft }: Status, rss: number): string {
+function render(status: Status | undefined, waiting: string | undefined): string {
+  if (status === undefined) return waiting ?? "";
+  const { done, doing, error, tokensPerSecond, secondsLeft } = status;
   const full = Math.round(BAR * done);
+  const bar = `${"█".repeat(full)}${"░".repeat(BAR - full)} ${(100 * done).toFixed(0).padStart(3)} %`;
+  if (waiting !== undefined) return `${bar}  ${waiting}`;
   const parts = [
-    `${"█".repeat(full)}${"░".repeat(BAR - full)} ${(100 * done).toFixed(0).padStart(3)} %`,
+    bar,
     doing,
     ...(error === undefined ? [] : [`error ${error.toExponential(1)}`]),
     ...(tokensPerSecond === undefined ? [] : [`${formatCount(tokensPerSecond)} tokens/s`]),
-    formatBytes(rss),
+    formatBytes(process.memoryUsage.rss()),
     ...(secondsLeft === undefined ? [] : [`${formatSeconds(secondsLeft)} left`]),
   ];
   return parts.join("  ");

@@ -35,6 +35,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   const status = new StatusLine(process.stderr);
   const onEvent = (event: SurveyEvent): void => {
     if (args.json) console.log(JSON.stringify(event));
+    else if (event.type === "retry") status.retry(event);
     else status.update({ done: event.done, doing: `survey, layer ${String(event.layer + 1)}/${String(event.layers)}` });
   };
   const result = await survey({

@@ -4,11 +4,24 @@ import { InputError } from "../errors.js";
 export interface SteadyOptions {
   /** Ends all waiting and reading at once; what was begun throws the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Told, in a line, of every try that failed and is made again. */
-  readonly onRetry?: (message: string) => void;
+  /** Told of every try that failed and is made again, before what there is to wait. */
+  readonly onRetry?: (retry: Retry) => void;
   readonly sleep?: (ms: number) => Promise<void>;
   /** Milliseconds without a byte, in either direction, after which a try has failed. */
   readonly stall?: number;
+}
+
+/** A request that is made again. */
+export interface Retry {
+  /** Method and address, without the query. */
+  readonly request: string;
+  /** What the last try failed with. */
+  readonly why: string;
+  /** Which try is next, of how many. */
+  readonly next: number;
+  readonly tries: number;
+  /** Until then. */
+  readonly seconds: number;
 }
 
 const TRIES = 6;
@@ -51,7 +64,7 @@ export class Attempts {
     if (this.failures >= this.tries) throw new InputError(`${this.request}: ${what}; given up after ${this.tries === 1 ? "one try" : `${this.tries} tries`}`);
     if (retryAfter > LONGEST_RETRY_AFTER) throw new InputError(`${this.request}: ${what}; it asks to wait ${Math.ceil(retryAfter / 60_000)} minutes, run the same command again then`);
     const wait = Math.max(retryAfter, Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** (this.failures - 1)));
-    this.options.onRetry?.(`${this.request}: ${what}; try ${this.failures + 1} of ${this.tries} in ${(wait / 1000).toFixed(1)} s`);
+    this.options.onRetry?.({ request: this.request, why: what, next: this.failures + 1, tries: this.tries, seconds: wait / 1000 });
     await sleep(wait, this.options);
   }
 }

@@ -11,8 +11,11 @@ import { brokenOf, statusOf } from "./statuses.js";
 /** From a server that ignores Range, so much is read and dropped to come to the bytes that are wanted, and no more. */
 const MAX_WASTE_BYTES = 4 * 1024 * 1024;
 
-/** What a CDN says of a signed address whose time is over. */
-const EXPIRED = [401, 403, 404, 410];
+/**
+ * What a CDN says of a signed address whose time is over. S3 and CloudFront: 403, "Request has expired"; Google's storage, and S3 where the
+ * key was a passing one: 400, ExpiredToken (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+ */
+const EXPIRED = [400, 401, 403, 404, 410];
 
 /** A body that is not what its headers say: none of it is believed. */
 class TooLong extends Broken {
@@ -33,7 +36,7 @@ export interface FileIdentity {
 
 /**
  * One file of a repo at a commit. `/resolve/` redirects to wherever the bytes lie, mostly a CDN with a signed address, which
- * is kept for the next read until it no longer holds.
+ * is kept for the next read until it no longer holds or gives nothing.
  */
 export class RemoteFile {
   readonly url: string;
@@ -70,6 +73,8 @@ export class RemoteFile {
         if (!(error instanceof Broken)) throw error;
         if (error instanceof TooLong) done = before;
         if (done > before) attempts.progressed();
+        // The CDN's host may be out of order, and another one in its place by now.
+        else this.place = undefined;
         await attempts.wait(error);
       }
     }
@@ -122,7 +127,7 @@ export class RemoteFile {
     const { status, headers } = response;
     const broken = brokenOf(response);
     if (broken) throw broken;
-    if (EXPIRED.includes(status)) throw new Broken(`${new URL(url).host} answers with ${statusOf(response)}`);
+    if (url !== this.url && EXPIRED.includes(status)) throw new Broken(`${new URL(url).host} answers with ${statusOf(response)}`);
     if (status === 416) throw this.shorter(end);
     if (url === this.url) this.identify(response);
     const length = headers.get("content-length");

@@ -6,6 +6,7 @@ import { runStages } from "../model/forward.js";
 import { finalNormStage } from "../model/head.js";
 import type { Source } from "../source/source.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
+import type { RetryEvent } from "./events.js";
 import { openModel, type Model } from "./model.js";
 import { sequenceLengthOf } from "./prepare-run.js";
 import type { ScratchFile } from "./sink.js";
@@ -36,6 +37,7 @@ export interface EvaluateJob {
 }
 
 export type EvaluateEvent =
+  | RetryEvent
   | { readonly type: "text"; readonly origin: string; readonly documents: number; readonly windows: number; readonly tokens: number }
   | { readonly type: "progress"; readonly model: string; readonly step: string; /** 0 … 1 of all that is to be done. */ readonly done: number };
 

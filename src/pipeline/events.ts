@@ -1,6 +1,10 @@
 import type { CalibrationPart } from "../calibration/calibration-set.js";
 import type { BitsMix } from "../formats/format.js";
+import type { Retry } from "../hub/attempts.js";
 import type { LinearReport, Report } from "../report/report.js";
+
+/** A request to a Hub failed, and is made again after some seconds. */
+export type RetryEvent = { readonly type: "retry" } & Retry;
 
 /** What a run tells while it works. */
 export type QuantizeEvent =
@@ -44,4 +48,5 @@ export type QuantizeEvent =
   | { readonly type: "published"; readonly repo: string; readonly url: string; readonly changed: boolean }
   | { readonly type: "shard"; readonly file: string; readonly size: number; readonly sha256: string }
   | { readonly type: "warning"; readonly message: string }
+  | RetryEvent
   | { readonly type: "done"; readonly report: Report; /** The folder held this run's result already. */ readonly already: boolean };

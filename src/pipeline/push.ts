@@ -7,7 +7,7 @@ import type { FinishedFiles } from "./sink.js";
 import { REPORT_FILE } from "./standing.js";
 
 /** What publishing tells while it works. */
-export type PushEvent = Extract<QuantizeEvent, { readonly type: "upload" | "uploaded" | "published" | "warning" }>;
+export type PushEvent = Extract<QuantizeEvent, { readonly type: "upload" | "uploaded" | "published" | "warning" | "retry" }>;
 
 /** Sent as it lies on the disk, and hashed, instead of being held in memory. */
 const LARGE_BYTES = 10 << 20;

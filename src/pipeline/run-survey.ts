@@ -3,6 +3,7 @@ import type { Engine } from "../engine/engine.js";
 import type { Source } from "../source/source.js";
 import { calibrationOf, type CalibrationText } from "./calibrate.js";
 import { chooseBits, type BitsChoice } from "./choose-bits.js";
+import type { RetryEvent } from "./events.js";
 import type { QuantizeSettings } from "./options.js";
 import { prepareRun } from "./prepare-run.js";
 import type { ScratchFile } from "./sink.js";
@@ -21,7 +22,7 @@ export interface SurveyJob {
   readonly signal?: AbortSignal;
 }
 
-export type SurveyEvent = { readonly type: "survey"; readonly layer: number; readonly layers: number; /** 0 … 1 */ readonly done: number };
+export type SurveyEvent = { readonly type: "survey"; readonly layer: number; readonly layers: number; /** 0 … 1 */ readonly done: number } | RetryEvent;
 
 /** What a survey found and, with `targetBits`, what `quantize` would make of it. */
 export interface SurveyResult extends Survey {
@@ -49,6 +50,6 @@ export async function runSurvey(job: SurveyJob): Promise<SurveyResult> {
 }
 
 /** The event after a layer. Each carries four variants more than the one before. */
-export function surveyed(layer: number, layers: number): SurveyEvent {
+export function surveyed(layer: number, layers: number): Extract<SurveyEvent, { readonly type: "survey" }> {
   return { type: "survey", layer, layers, done: ((layer + 1) / layers) ** 2 };
 }

@@ -46,8 +46,8 @@ export interface HubSourceOptions extends SteadyOptions {
 
 /**
  * A model on the Hub. The revision (main without one) is resolved to a commit here, and all reads are of that commit; what the cache
- * holds of it is read from there. Throws `InputError` where the Hub has no such repo or revision, or will not show it. The signal ends
- * all reads that are under way, at any time.
+ * holds of it is read from there. Throws `InputError` where the Hub has no such repo or revision, or will not show it. The signal, and to
+ * close it, ends all reads that are under way.
  */
 export async function openHub(hub: Hub, repo: HubRepo, revision = "main", { cache, ...options }: HubSourceOptions = {}): Promise<HubSource> {
   if (cache?.offline === true) return await openOffline(hub, repo, revision, cache);
@@ -84,6 +84,8 @@ class OnlineSource implements HubSource {
   readonly hub: HubSource["hub"];
   private readonly remote: ReadonlyMap<string, RemoteFile>;
   private readonly limit = pLimit(READS_AT_ONCE);
+  private readonly options: SteadyOptions;
+  private readonly closing = new AbortController();
   private bytes = 0;
 
   constructor(
@@ -91,12 +93,13 @@ class OnlineSource implements HubSource {
     repo: HubRepo,
     readonly commit: string,
     private readonly files: ReadonlyMap<string, RepoFile>,
-    private readonly options: SteadyOptions,
+    options: SteadyOptions,
     private readonly cache: ClosableSource | undefined,
     /** Sizes of the files in the cache. */
     private readonly cached: ReadonlyMap<string, number>,
   ) {
     this.label = labelOf(repo, commit);
+    this.options = { ...options, signal: eitherSignal(options.signal, this.closing.signal) };
     this.hub = { repo: repo.id, commit, bytesRead: () => this.bytes };
     this.remote = new Map([...files].map(([path, { size, sha256, oid }]) => [path, new RemoteFile(hub, repo, commit, path, { size, tag: sha256 ?? oid })]));
   }
@@ -135,6 +138,7 @@ class OnlineSource implements HubSource {
   }
 
   async close(): Promise<void> {
+    this.closing.abort(new InputError(`${this.label} is closed`));
     await this.cache?.close();
   }
 

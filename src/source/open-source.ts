@@ -1,27 +1,18 @@
 import { InputError } from "../errors.js";
 import { hubAddressOf } from "../hub/address.js";
-import { eitherSignal } from "../hub/either-signal.js";
+import type { SteadyOptions } from "../hub/attempts.js";
 import { hubOfEnvironment } from "../hub/environment.js";
-import { CountedSource } from "./counted.js";
 import { isThere, openFolder } from "./folder.js";
-import { openHub } from "./hub.js";
+import { openHub, type ClosableSource } from "./hub.js";
 import { hubCacheOfEnvironment } from "./hub-cache.js";
-import type { Source } from "./source.js";
 
-/** A source until it is closed. */
-export interface OpenSource extends Source {
-  close(): Promise<void>;
-}
-
-export interface OpenOptions {
-  /** Ends all reading at once. */
-  readonly signal?: AbortSignal;
+export interface OpenOptions extends SteadyOptions {
   /** Which commit of a repo is wanted where the text names no revision and that commit still exists. */
   readonly commitOf?: (repo: string) => string | undefined;
 }
 
 /** Opens what a person calls a model: a folder where there is one of this name, or else `org/name`, `org/name@revision` or a Hub URL. Throws `InputError`. */
-export async function openSource(text: string, { signal, commitOf }: OpenOptions = {}): Promise<OpenSource> {
+export async function openSource(text: string, { commitOf, ...options }: OpenOptions = {}): Promise<ClosableSource> {
   if (await isThere(text)) return openFolder(text);
   const hub = await hubOfEnvironment();
   const address = hubAddressOf(text, hub.endpoint);
@@ -29,22 +20,14 @@ export async function openSource(text: string, { signal, commitOf }: OpenOptions
   if (address === undefined) return openFolder(text);
   const { repo, revision } = address;
   if (repo.type !== "model") throw new InputError(`${text}: is a data set; give a model`);
-  const closing = new AbortController();
   const open = (wanted: string | undefined): ReturnType<typeof openHub> =>
-    openHub(hub, repo, wanted, { cache: hubCacheOfEnvironment(), signal: eitherSignal(signal, closing.signal) }).catch((error: unknown) => {
-      signal?.throwIfAborted();
+    openHub(hub, repo, wanted, { ...options, cache: hubCacheOfEnvironment() }).catch((error: unknown) => {
+      options.signal?.throwIfAborted();
       throw neither(error, text);
     });
   const begun = revision === undefined ? commitOf?.(repo.id) : undefined;
   // That commit may have been rewritten away: then it is another run, which says so. Whatever else is the matter shows once more.
-  const source = begun === undefined ? await open(revision) : await open(begun).catch(() => open(revision));
-  const counted = new CountedSource(source, repo.id, source.commit);
-  return Object.assign(counted, {
-    close: () => {
-      closing.abort(new InputError(`${source.label} is closed`));
-      return source.close();
-    },
-  });
+  return begun === undefined ? await open(revision) : await open(begun).catch(() => open(revision));
 }
 
 /** What looks like a repo's name may have been meant as a folder. */

@@ -3,7 +3,7 @@ export interface Source {
   /** For messages: the folder's path, or the repo and its commit. */
   readonly label: string;
   /** Absent for a folder. What is read from a Hub takes its time, so that a run reads it ahead. */
-  readonly hub?: { /** `org/name` */ readonly repo: string; readonly commit: string; /** So far. */ readonly bytesRead: () => number };
+  readonly hub?: { /** `org/name` */ readonly repo: string; readonly commit: string; /** Over the network so far, those of failed tries too. */ readonly bytesRead: () => number };
   /** Paths of the regular files at the top level, with their sizes in bytes. */
   list(): Promise<ReadonlyMap<string, number>>;
   /** Bytes [start, end) of a file. Throws `InputError` where the file is missing or shorter. */

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { InputError } from "#src/errors.js";
 import type { HubRepo } from "#src/hub/hub.js";
 import { listRepo, readRange, resolveRevision } from "#src/hub/repo-files.js";
-import { cutBody, ENDPOINT, failure, inTurn, redirect, scriptedHub, stalledBody, TOKEN } from "./scripted.js";
+import { cutBody, ENDPOINT, failure, inTurn, redirect, retryLine, scriptedHub, stalledBody, TOKEN } from "./scripted.js";
 import type { Answer } from "./scripted.js";
 
 const REPO: HubRepo = { type: "model", id: "org/name" };
@@ -94,7 +94,7 @@ it("reads a range where the Hub redirects to, keeps the address, and sends the C
 });
 
 it("asks the Hub again for an address that no longer holds", async () => {
-  for (const status of [401, 403, 404, 410]) {
+  for (const status of [400, 401, 403, 404, 410]) {
     const { hub, sent } = scriptedHub(inTurn(toCdn("1"), partial(), new Response("", { status }), toCdn("2"), partial()));
     const options = { sleep: () => Promise.reject(new Error("nothing to wait for")) };
     await readRange(hub, REPO, COMMIT, "f", 0, 10, options);
@@ -114,15 +114,35 @@ it("reads what the Hub sends itself, and where a renamed repo lies now", async (
 it("goes on where a body was cut, was short or stood still, and reads no byte twice", async () => {
   const { hub, sent } = scriptedHub(
     inTurn(
-      toCdn("1"), partial(cutBody(FILE.slice(100, 150), FILE.slice(150, 160))), failure("ECONNRESET"), new Response("", { status: 503 }),
-      partial(FILE.slice(160, 200)), partial(cutBody(FILE.slice(200, 250))), partial(),
+      toCdn("1"), partial(cutBody(FILE.slice(100, 150), FILE.slice(150, 160))), partial(FILE.slice(160, 200)), partial(cutBody(FILE.slice(200, 250))), partial(),
     ),
   );
   expect(await readRange(hub, REPO, COMMIT, "f", 100, 300, OPTIONS)).toEqual(FILE.slice(100, 300));
   expect(asked(sent)).toEqual([
     "hub.test bytes=100-299",
-    ...[100, 160, 160, 160, 200, 250].map((start) => `cdn.test bytes=${start}-299`),
+    ...[100, 160, 200, 250].map((start) => `cdn.test bytes=${start}-299`),
   ]);
+});
+
+it.each<[string, Answer | Response | Error]>([
+  ["refuses connections", failure("ECONNREFUSED")],
+  ["is not known any more", failure("ENOTFOUND")],
+  ["is in trouble", new Response("", { status: 503 })],
+  ["sends nothing", partial("")],
+])("asks the Hub for another host where the CDN's %s", async (_, answer) => {
+  const { hub, sent } = scriptedHub(inTurn(toCdn("1"), partial(), answer, redirect("https://other.test/blob?sig=2"), partial()));
+  await readRange(hub, REPO, COMMIT, "f", 0, 10, OPTIONS);
+  expect(await readRange(hub, REPO, COMMIT, "f", 10, 20, OPTIONS)).toEqual(FILE.slice(10, 20));
+  expect(asked(sent).slice(2)).toEqual(["cdn.test", "hub.test", "other.test"].map((host) => `${host} bytes=10-19`));
+});
+
+it("gives up where every address that the Hub gives is refused, and at once where the Hub itself refuses the request", async () => {
+  const { hub, sent } = scriptedHub(({ url }) => (url.startsWith(ENDPOINT) ? toCdn("1") : new Response("", { status: 400 })));
+  expect(await messageOf(readRange(hub, REPO, COMMIT, "f", 0, 10, OPTIONS))).toBe(`GET ${ENDPOINT}/org/name/resolve/${COMMIT}/f: cdn.test answers with status 400; given up after 6 tries`);
+  expect(sent).toHaveLength(12);
+  const own = scriptedHub(() => new Response("", { status: 400 }));
+  expect(await messageOf(readRange(own.hub, REPO, COMMIT, "f", 0, 10, OPTIONS))).toBe(`${ENDPOINT}/org/name/resolve/${COMMIT}/f: answers with status 400`);
+  expect(own.sent).toHaveLength(1);
 });
 
 it("counts tries anew when bytes arrive, and gives up when none do", async () => {
@@ -148,7 +168,7 @@ it("gives up a body that stands still", async () => {
       ? new Response(stalledBody(FILE.slice(0, 4))(init!.signal!), { status: 206, headers: { "content-range": "bytes 0-9/1000" } })
       : new Response(FILE.slice(4, 10), { status: 206, headers: { "content-range": "bytes 4-9/1000" } });
   };
-  const bytes = await readRange({ ...hub, fetch: standing }, REPO, COMMIT, "f", 0, 10, { ...OPTIONS, stall: 20, onRetry: (line) => said.push(line) });
+  const bytes = await readRange({ ...hub, fetch: standing }, REPO, COMMIT, "f", 0, 10, { ...OPTIONS, stall: 20, onRetry: (retry) => said.push(retryLine(retry)) });
   expect(bytes).toEqual(FILE.slice(0, 10));
   expect(asked(sent)).toEqual(["hub.test bytes=0-9", "hub.test bytes=4-9"]);
   expect(said[0]).toMatch(/: nothing was heard for 0\.02 s; try 2 of 6/);

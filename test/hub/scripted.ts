@@ -1,3 +1,4 @@
+import type { Retry } from "#src/hub/attempts.js";
 import type { Hub } from "#src/hub/hub.js";
 
 /** A request as it would have gone out. */
@@ -25,6 +26,9 @@ export function scriptedHub(answer: Answer, token: string | undefined = TOKEN): 
   };
   return { hub: { endpoint: ENDPOINT, fetch: answerTo, ...(token !== undefined && { token }) }, sent };
 }
+
+/** What is told of a try that is made again, as a line. */
+export const retryLine = ({ request, why, next, tries, seconds }: Retry): string => `${request}: ${why}; try ${next} of ${tries} in ${seconds.toFixed(1)} s`;
 
 /** Answers one after the other; more requests than answers are an error. */
 export function inTurn(...answers: (Response | Error | Answer)[]): Answer {

@@ -4,8 +4,9 @@ import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
 import { whoAmI } from "@huggingface/hub";
 import { InputError } from "#src/errors.js";
+import type { Retry } from "#src/hub/attempts.js";
 import { steadyFetch } from "#src/hub/steady-fetch.js";
-import { cutBody, ENDPOINT, failure, inTurn, redirect, scriptedHub, TOKEN } from "./scripted.js";
+import { cutBody, ENDPOINT, failure, inTurn, redirect, retryLine, scriptedHub, TOKEN } from "./scripted.js";
 
 const URL_ = `${ENDPOINT}/api/models/a/b?sig=secret`;
 
@@ -13,7 +14,7 @@ const URL_ = `${ENDPOINT}/api/models/a/b?sig=secret`;
 function patient() {
   const said: string[] = [];
   const waited: number[] = [];
-  return { said, waited, onRetry: (message: string) => said.push(message), sleep: (ms: number) => (waited.push(ms), Promise.resolve()) };
+  return { said, waited, onRetry: (retry: Retry) => said.push(retryLine(retry)), sleep: (ms: number) => (waited.push(ms), Promise.resolve()) };
 }
 
 const messageOf = (promise: Promise<unknown>): Promise<string> =>

@@ -9,7 +9,6 @@ import { openFolderSink } from "#src/pipeline/folder-sink.js";
 import type { QuantizeSettings } from "#src/pipeline/options.js";
 import { prepareRun } from "#src/pipeline/prepare-run.js";
 import { runQuantize } from "#src/pipeline/quantize.js";
-import { CountedSource } from "#src/source/counted.js";
 import { openFolder } from "#src/source/folder.js";
 import type { Source } from "#src/source/source.js";
 import { DEMO_MODEL } from "../cli/cli.js";
@@ -43,7 +42,7 @@ async function run(output: string, far: boolean, settings: QuantizeSettings = {}
       return folder.read(path, start, end);
     },
   };
-  const source = far ? new CountedSource(spy, "org/demo", COMMIT) : spy;
+  const source = far ? { ...spy, hub: { repo: "org/demo", commit: COMMIT, bytesRead: () => bytesOf(reads) } } : spy;
   const sink = await openFolderSink(output);
   try {
     const report = await runQuantize({

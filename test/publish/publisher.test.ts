@@ -224,7 +224,7 @@ it("refuses bytes that are not what their hash says", async () => {
 it("never tells the token", async () => {
   const told: string[] = [];
   hub.faults.push({ at: /^POST .*objects\/batch/, kind: "500" }, { at: /^PUT /, kind: "cut" });
-  const publisher = await open(hub, {}, { onRetry: (message) => told.push(message) });
+  const publisher = await open(hub, {}, { onRetry: (retry) => told.push(JSON.stringify(retry)) });
   await send(publisher, "a.safetensors", A);
   expect(told).toHaveLength(2);
   expect(told.join("\n")).not.toContain(TOKEN);
