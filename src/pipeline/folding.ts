@@ -6,6 +6,7 @@ import type { HessianProblem, PreparedHessian } from "../quantize/hessian.js";
 import { dividedRows, prepareHessianIn, prepareScaledIn, scaleStats } from "../quantize/linear.js";
 import { crossCorrelation, type CrossProblem, type Retargeting } from "../quantize/retarget.js";
 import type { QuantScheme } from "../quantize/scheme.js";
+import { gridUnit } from "../quantize/super-block.js";
 import type { FloatDtype } from "../safetensors/floats.js";
 import type { LinearRun, Quantized } from "./write-linear.js";
 
@@ -43,7 +44,7 @@ interface Prepared {
 export async function prepare(run: LinearRun, stage: Stage, gathering: Gathering, scheme: QuantScheme, weights: readonly Float32Array[], before: readonly Quantized[]): Promise<Prepared> {
   const { engine, settings, watch } = run;
   const { sum, cross: sums, rows } = await watch.time("hessian", () => gathering.finish());
-  const options = { order: settings.order, groupSize: scheme.groupSize, damp: settings.damp, shrink: settings.shrink };
+  const options = { order: settings.order, groupSize: scheme.groupSize, unit: gridUnit(scheme), damp: settings.damp, shrink: settings.shrink };
   const source = settings.awq && weights.length > 0 ? await sourceOf(run, stage.fold, before) : undefined;
   const { prepared, scales, unscaled }: ScaledHessian = await watch.time("factor", async () =>
     source === undefined ? { prepared: await prepareHessianIn(engine, sum, rows, options) } : prepareScaledIn(engine, sum, rows, options, weights, scheme, source.producer),

@@ -4,6 +4,7 @@ import { MAGIC } from "./rounding.js";
 import { emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { GridChooser } from "./search.js";
+import { chooseSteps, gridUnit, storeSteps, type Steps } from "./super-block.js";
 import { BLOCK, PANEL, subtract } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
@@ -13,7 +14,7 @@ const TILE = 16;
 /**
  * GPTQ (Frantar et al. 2023, arXiv 2210.17323): columns are rounded in the Hessian's order, and each one's error is spread over
  * those that follow, so that tr(Δ(H + λI)Δᵀ) grows least. A group's grid is chosen when its first column is reached, from the
- * weights as updated by all columns before it, by error in the diagonal of H + λI.
+ * weights as updated by all columns before it, by error in the diagonal of H + λI; the steps of a super-block when its first column is reached.
  * Rows do not influence each other: any slab of a matrix may be given.
  * @param weight [rows, hessian.n], finite; weights of dead inputs are taken as 0
  * @returns with `loss`: tr(Δ(H + λI)Δᵀ), Δ against the weights so taken; H a token's mean
@@ -23,8 +24,8 @@ export async function gptq(
 ): Promise<RoundedRows & { readonly loss: number }> {
   const { n, factor, permutation, diagonal } = hessian;
   const size = scheme.groupSize;
-  const groups = n / size;
-  const out = emptyRows(rows, n, size);
+  const unit = gridUnit(scheme);
+  const out = emptyRows(rows, n, scheme);
 
   // Transposed and in order, a column of the paper is a contiguous run: w[p · rows + r].
   const w = transposed(weight, rows, permutation);
@@ -32,21 +33,19 @@ export async function gptq(
   for (let p = 0; p < n; p++) if (deadChannels.has(permutation[p])) w.fill(0, p * rows, (p + 1) * rows);
   const codes = new Uint8Array(n * rows);
   const importance = Float64Array.from(permutation, (channel) => diagonal[channel]);
-  const grids = new GroupGrids(scheme, search, rows);
+  const grids = new GroupGrids(scheme, search, rows, out);
   const errors = new Float32Array(Math.min(BLOCK, n) * rows);
 
   let loss = 0;
   for (let start = 0, end; start < n; start = end) {
-    end = cut(start, BLOCK, size, n);
+    end = cut(start, BLOCK, unit, n);
     // Copies of the factor's rows: a matrix product wants contiguous operands, and engines refuse shared memory.
     const inside = submatrix(factor, n, start, end, start, end);
     for (let from = start, to; from < end; from = to) {
       to = Math.min(end, cut(from, PANEL, size, n));
       for (let p = from; p < to; p++) {
-        if (p % size === 0) {
-          grids.choose(w, p, importance);
-          grids.store(out, groups, hessian.order === "act" ? p / size : Math.floor(permutation[p] / size));
-        }
+        if (p % unit === 0) grids.chooseSteps(w, p, placeOf(p, unit));
+        if (p % size === 0) grids.choose(w, p, importance, placeOf(p, size));
         const width = end - start;
         const row = (p - start) * width - start;
         loss += roundColumn(w, codes, errors, grids, p * rows, (p - start) * rows, rows, inside[row + p]);
@@ -60,6 +59,11 @@ export async function gptq(
   untranspose(w, out.dequantized, rows, permutation);
   untranspose(codes, out.codes, rows, permutation);
   return { ...out, loss };
+
+  /** Where the result keeps the group, or super-block, of `length` channels that begins at position p. */
+  function placeOf(p: number, length: number): number {
+    return Math.floor((hessian.order === "act" ? p : permutation[p]) / length);
+  }
 }
 
 /**
@@ -71,47 +75,70 @@ function cut(start: number, limit: number, groupSize: number, n: number): number
   return Math.min(end, n);
 }
 
-/** The grids of one group over all rows of the slab, as doubles for the loops. */
+/** The grids of one group over all rows of the slab, as doubles for the loops. They go into the result as they are chosen. */
 class GroupGrids {
   readonly scales: Float64Array;
   readonly lows: Float64Array;
+  readonly offsets: Float64Array;
   readonly span: number;
-  readonly #size: number;
+  readonly #scheme: QuantScheme;
   readonly #rows: number;
+  readonly #out: RoundedRows;
   readonly #chooser: GridChooser;
-  readonly #tile: Float64Array[];
+  /** By row, of the super-block under way. */
+  readonly #steps: Steps[] = [];
 
-  constructor(scheme: QuantScheme, search: boolean, rows: number) {
+  constructor(scheme: QuantScheme, search: boolean, rows: number, out: RoundedRows) {
     this.scales = new Float64Array(rows);
     this.lows = new Float64Array(rows);
+    this.offsets = new Float64Array(rows);
     this.span = 2 ** scheme.bits - 1;
-    this.#size = scheme.groupSize;
+    this.#scheme = scheme;
     this.#rows = rows;
+    this.#out = out;
     this.#chooser = new GridChooser(scheme, search);
-    this.#tile = Array.from({ length: TILE }, () => new Float64Array(scheme.groupSize));
   }
 
-  /** Chooses for the group whose first column stands at position p. */
-  choose(w: Float32Array, p: number, importance: Float64Array): void {
-    this.#chooser.weigh(importance.subarray(p, p + this.#size));
-    for (let r0 = 0; r0 < this.#rows; r0 += TILE) {
-      const count = Math.min(TILE, this.#rows - r0);
-      for (let j = 0; j < this.#size; j++) {
-        const column = (p + j) * this.#rows + r0;
-        for (let i = 0; i < count; i++) this.#tile[i][j] = w[column + i]!;
-      }
-      for (let i = 0; i < count; i++) {
-        this.#chooser.choose(this.#tile[i]);
-        this.scales[r0 + i] = this.#chooser.scale;
-        this.lows[r0 + i] = 0 - this.#chooser.zero; // −0 would show in the weights
-      }
+  /** Chooses the steps of super-block `place`, where there are any, whose first column stands at position p. */
+  chooseSteps(w: Float32Array, p: number, place: number): void {
+    const { steps } = this.#out;
+    if (steps === undefined) return;
+    const superBlocks = steps.length / (2 * this.#rows);
+    for (const [r, weights] of this.#gathered(w, p, gridUnit(this.#scheme))) {
+      this.#steps[r] = chooseSteps(weights, this.#scheme);
+      storeSteps(steps, r * superBlocks + place, this.#steps[r]);
     }
   }
 
-  store(out: RoundedRows, groups: number, group: number): void {
-    for (let r = 0; r < this.#rows; r++) {
-      out.scales[r * groups + group] = this.scales[r]!;
-      out.zeros[r * groups + group] = 0 - this.lows[r];
+  /** Chooses for group `place`, whose first column stands at position p. */
+  choose(w: Float32Array, p: number, importance: Float64Array, place: number): void {
+    const chooser = this.#chooser;
+    const { scales, zeros, offsets } = this.#out;
+    const size = this.#scheme.groupSize;
+    const groups = scales.length / this.#rows;
+    chooser.weigh(importance.subarray(p, p + size));
+    for (const [r, weights] of this.#gathered(w, p, size)) {
+      if (this.#steps.length > 0) chooser.steps = this.#steps[r];
+      chooser.choose(weights);
+      this.scales[r] = chooser.scale;
+      this.lows[r] = 0 - chooser.zero; // −0 would show in the weights
+      this.offsets[r] = chooser.offset;
+      scales[r * groups + place] = chooser.scale;
+      zeros[r * groups + place] = chooser.zero;
+      if (offsets) offsets[r * groups + place] = chooser.offset;
+    }
+  }
+
+  /** Each row, and its weights at positions p … p + length. */
+  *#gathered(w: Float32Array, p: number, length: number): Generator<readonly [row: number, weights: Float64Array]> {
+    const tile = Array.from({ length: TILE }, () => new Float64Array(length));
+    for (let r0 = 0; r0 < this.#rows; r0 += TILE) {
+      const count = Math.min(TILE, this.#rows - r0);
+      for (let j = 0; j < length; j++) {
+        const column = (p + j) * this.#rows + r0;
+        for (let i = 0; i < count; i++) tile[i][j] = w[column + i]!;
+      }
+      for (let i = 0; i < count; i++) yield [r0 + i, tile[i]];
     }
   }
 }
@@ -120,16 +147,17 @@ class GroupGrids {
 function roundColumn(
   w: Float32Array, codes: Uint8Array, errors: Float32Array, grids: GroupGrids, at: number, errorsAt: number, rows: number, pivot: number,
 ): number {
-  const { scales, lows, span } = grids;
+  const { scales, lows, offsets, span } = grids;
   let loss = 0;
   for (let r = 0; r < rows; r++) {
     const x = w[at + r];
     const scale = scales[r];
     const low = lows[r];
     const high = low + span;
-    let q = x / scale + MAGIC - MAGIC;
+    const offset = offsets[r];
+    let q = (x - offset) / scale + MAGIC - MAGIC;
     q = q < low ? low : q > high ? high : q;
-    const y = Math.fround(scale * q);
+    const y = Math.fround(scale * q + offset);
     const error = (x - y) / pivot;
     codes[at + r] = q - low;
     w[at + r] = y;

@@ -2,12 +2,17 @@ import { roundToDtype } from "../safetensors/floats.js";
 import { clamp, roundHalfEven } from "./rounding.js";
 import type { QuantScheme, ScaleDtype } from "./scheme.js";
 
-/** The values that a group of weights may take: scale · (code − zero), code = 0 … 2^bits − 1. */
+/** The values that a group of weights may take: scale · (code − zero) + offset, code = 0 … 2^bits − 1. */
 export interface Grid {
   /** Finite, not 0, and already what its stored dtype can hold. Negative ones turn the longer side of a symmetric grid up. */
   scale: number;
   zero: number;
+  /** Already what is stored; `NO_OFFSET` on grids with a zero point. */
+  offset: number;
 }
+
+/** −0 leaves every number it is added to as it is, 0 would turn −0 into 0. */
+export const NO_OFFSET = -0;
 
 /** The largest and the least scale that each dtype holds. Subnormals only where half precision would otherwise run out. */
 const SCALE_LIMITS: Readonly<Record<ScaleDtype, { readonly least: number; readonly largest: number }>> = {
@@ -26,6 +31,23 @@ export function storedScale(scale: number, dtype: ScaleDtype): number {
   const { least, largest } = SCALE_LIMITS[dtype];
   const size = clamp(roundToDtype(clamp(Math.abs(scale), least, largest), dtype), least, largest);
   return scale < 0 ? -size : size;
+}
+
+/** An offset as the checkpoint will hold it: rounded to its dtype, finite, at most 0. */
+export function storedOffset(offset: number, dtype: ScaleDtype): number {
+  return Math.max(-SCALE_LIMITS[dtype].largest, roundToDtype(Math.min(offset, NO_OFFSET), dtype));
+}
+
+/** The least and the largest of weights from … to, and 0. */
+export function rangeOf(weights: Float64Array, from: number, to: number): { readonly min: number; readonly max: number } {
+  let min = 0;
+  let max = 0;
+  for (let j = from; j < to; j++) {
+    const w = weights[j];
+    if (w < min) min = w;
+    if (w > max) max = w;
+  }
+  return { min, max };
 }
 
 /**

@@ -9,6 +9,8 @@ export interface HessianOptions {
   readonly order: Order;
   /** A divisor of n. */
   readonly groupSize: number;
+  /** Channels that stay together in the group-aware order as well (`gridUnit`). Default: a group. */
+  readonly unit?: number;
   /** λ as a fraction of the mean diagonal; 0.01 … 0.05 are usual. */
   readonly damp: number;
   /**
@@ -63,7 +65,7 @@ const DAMP_LIMIT = 1;
  * @param tokens rows of X
  */
 export async function prepareHessian(
-  la: LinearAlgebra, sum: Float32Array, tokens: number, { order, groupSize, damp, shrink = 0 }: HessianOptions,
+  la: LinearAlgebra, sum: Float32Array, tokens: number, { order, groupSize, unit, damp, shrink = 0 }: HessianOptions,
 ): Promise<PreparedHessian | HessianProblem> {
   const n = Math.sqrt(sum.length);
   if (!(tokens > 0)) return { problem: "no tokens", detail: "no calibration token reached it" };
@@ -77,7 +79,7 @@ export async function prepareHessian(
   const diagonal = shared(Float64Array, n);
   for (let j = 0; j < n; j++) diagonal[j] = matrix[j * n + j]!;
   const permutation = shared(Int32Array, n);
-  permutation.set(channelOrder(order, diagonal, groupSize));
+  permutation.set(channelOrder(order, diagonal, groupSize, unit));
   const dead = Int32Array.from(diagonal.keys()).filter((j) => !(diagonal[j] > 0));
   const total = diagonal.reduce((a, b) => a + b, 0);
   // The mean of the others rather than 1, so that nothing depends on how large the activations are.

@@ -1,14 +1,15 @@
 import type { Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
 import { sampleRows, type Producer, type ScaledHessian } from "./awq.js";
-import { largestScale, storedScale } from "./grid.js";
+import { largestScale, storedOffset, storedScale } from "./grid.js";
 import type { HessianOptions, HessianProblem, PreparedHessian } from "./hessian.js";
 import { findNonFinite, type Matrix } from "./matrix.js";
 import { groupOfChannel } from "./order.js";
 import type { QuantizedLinear } from "./quantized-linear.js";
-import { emptyRows } from "./rounded.js";
+import { codesOf, copyRows, emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import type { Retargeting } from "./retarget.js";
+import { gridUnit, stepsAt, type Steps } from "./super-block.js";
 import type { Method, Recipe, Slab, SlabArgs } from "./slab.js";
 
 /** Fewer rows than this are not worth another thread. */
@@ -88,29 +89,43 @@ export async function quantizeLinear(engine: Threads, weight: Matrix, options: L
       return engine.call<Slab>(new URL("./slab.js", import.meta.url).href, "quantizeSlab", [args], [part.buffer]);
     }),
   );
-  const { codes, scales, zeros, dequantized } = joined(slabs, rows, cols, scheme.groupSize);
+  const rounded = joined(slabs, rows, cols, scheme);
   const error = slabs.reduce((sum, slab) => sum + slab.error, 0);
   const energy = slabs.reduce((sum, slab) => sum + slab.energy, 0);
   // Weights that GPTQ has driven out of range would be written without a word otherwise.
   if (!Number.isFinite(error)) throw new InputError(`${name}: its error is ${error}: the weights or the activations are too large for float32`);
   const groupOf = method === "gptq" && hessian?.order === "act" ? groupOfChannel(hessian.permutation, scheme.groupSize) : undefined;
   return {
-    linear: { outFeatures: rows, inFeatures: cols, scheme, codes, scales, zeros, ...(groupOf && { groupOf }) },
-    dequantized: { rows, cols, data: dequantized },
+    linear: { outFeatures: rows, inFeatures: cols, scheme, ...codesOf(rounded), ...(groupOf && { groupOf }) },
+    dequantized: { rows, cols, data: rounded.dequantized },
     stats: {
       relativeError: energy > 0 ? Math.max(0, error) / energy : 0,
       error: Math.max(0, error),
       energy,
-      ...scaleStats(scales, largestScale(scheme.scaleDtype)),
+      ...scaleStats(rounded.scales, largestScale(scheme.scaleDtype)),
       seconds: slabs.reduce((sum, slab) => sum + slab.seconds, 0),
     },
   };
 }
 
-/** Divides the output of a quantized linear by s [out], row by row: in its scales, which round to their dtype again. */
+/** Divides the output of a quantized linear by s [out], row by row: in its scales and offsets, or in their steps, which round to their dtype again. */
 export function dividedRows(linear: QuantizedLinear, s: Float64Array): QuantizedLinear {
-  const groups = linear.scales.length / linear.outFeatures;
-  return { ...linear, scales: linear.scales.map((scale, i) => storedScale(scale / s[Math.floor(i / groups)], linear.scheme.scaleDtype)) };
+  const { outFeatures, scales, offsets, steps, scheme } = linear;
+  const { scaleDtype } = scheme;
+  const divided = (values: Float32Array<ArrayBuffer>, stored: typeof storedScale): Float32Array<ArrayBuffer> => {
+    const width = values.length / outFeatures;
+    return values.map((value, i) => stored(value / s[Math.floor(i / width)], scaleDtype));
+  };
+  if (offsets === undefined) return { ...linear, scales: divided(scales, storedScale) };
+  if (steps === undefined) return { ...linear, scales: divided(scales, storedScale), offsets: divided(offsets, storedOffset) };
+  const shorter = divided(steps, storedScale);
+  const stepOf = (of: Float32Array, group: number): Steps => stepsAt(of, Math.floor((group * scheme.groupSize) / gridUnit(scheme)));
+  return {
+    ...linear,
+    steps: shorter,
+    scales: scales.map((scale, i) => stepOf(shorter, i).scale * Math.round(scale / stepOf(steps, i).scale)),
+    offsets: offsets.map((offset, i) => stepOf(shorter, i).offset * Math.round(offset / stepOf(steps, i).offset)),
+  };
 }
 
 /** Row ranges for `threads` threads, as even as whole rows allow. */
@@ -119,16 +134,15 @@ export function splitRows(rows: number, threads: number): [number, number][] {
   return Array.from({ length: count }, (_, i) => [Math.floor((i * rows) / count), Math.floor(((i + 1) * rows) / count)]);
 }
 
-function joined(slabs: readonly Slab[], rows: number, cols: number, groupSize: number) {
+function joined(slabs: readonly Slab[], rows: number, cols: number, scheme: QuantScheme): RoundedRows {
   const [only] = slabs;
   if (slabs.length === 1 && only !== undefined) return only;
-  const all = emptyRows(rows, cols, groupSize);
-  for (const part of ["codes", "scales", "zeros", "dequantized"] as const) {
-    let at = 0;
-    for (const slab of slabs) {
-      all[part].set(slab[part], at);
-      at += slab[part].length;
-    }
+  const all = emptyRows(rows, cols, scheme);
+  let at = 0;
+  for (const slab of slabs) {
+    const count = slab.codes.length / cols;
+    copyRows(slab, 0, count, all, at, cols);
+    at += count;
   }
   return all;
 }

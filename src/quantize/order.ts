@@ -5,8 +5,9 @@ import type { Order } from "./scheme.js";
  * channels stay as they lie.
  * @param diagonal the Hessian's diagonal [n]
  * @param groupSize a divisor of n
+ * @param unit channels of whole groups that the group-aware order keeps together as well, a divisor of n
  */
-export function channelOrder(order: Order, diagonal: ArrayLike<number>, groupSize: number): Int32Array<ArrayBuffer> {
+export function channelOrder(order: Order, diagonal: ArrayLike<number>, groupSize: number, unit = groupSize): Int32Array<ArrayBuffer> {
   const natural = Int32Array.from({ length: diagonal.length }, (_, i) => i);
   const falling = (a: number, b: number) => diagonal[b] - diagonal[a];
   switch (order) {
@@ -14,12 +15,17 @@ export function channelOrder(order: Order, diagonal: ArrayLike<number>, groupSiz
       return natural;
     case "act":
       return natural.sort(falling);
-    case "group-aware": {
-      const groups = Array.from({ length: diagonal.length / groupSize }, (_, k) => natural.slice(k * groupSize, (k + 1) * groupSize).sort(falling));
-      // A group's first channel is by now its largest.
-      groups.sort((a, b) => falling(a[0], b[0]));
-      return Int32Array.from(groups.flatMap((group) => [...group]));
-    }
+    case "group-aware":
+      return nested(natural, [unit, groupSize]);
+  }
+
+  /** Parts of the first length in the order of their largest channels, in each of them parts of the next length, and at last single channels. */
+  function nested(channels: Int32Array<ArrayBuffer>, [length, ...inner]: readonly number[]): Int32Array<ArrayBuffer> {
+    if (length === undefined) return channels.sort(falling);
+    const parts = Array.from({ length: channels.length / length }, (_, k) => nested(channels.slice(k * length, (k + 1) * length), inner));
+    // A part's first channel is by now its largest.
+    parts.sort((a, b) => falling(a[0], b[0]));
+    return Int32Array.from(parts.flatMap((part) => [...part]));
   }
 }
 

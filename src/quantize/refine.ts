@@ -1,9 +1,10 @@
 import type { LinearAlgebra } from "../engine/engine.js";
-import { storedScale } from "./grid.js";
+import { NO_OFFSET, storedOffset, storedScale } from "./grid.js";
 import type { PreparedHessian } from "./hessian.js";
 import { MAGIC } from "./rounding.js";
-import { emptyRows, type RoundedRows } from "./rounded.js";
+import { copyRows, emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
+import { gridUnit, steppedOffset, steppedScale, stepsAt, type Steps } from "./super-block.js";
 import { BLOCK, PANEL, subtract } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
@@ -14,9 +15,9 @@ const NOISE = 0.12;
 const ENOUGH_SWEEPS = 8;
 
 /**
- * Descends from what GPTQ found towards the least tr(Δ(H + λI)Δᵀ), Δ = weight − dequantized: sweep by sweep each group's scale is
- * fitted to its codes by least squares, and then each code in turn takes the value that is best with all others as they are.
- * With G = Δ(H + λI) that is the integer next to (ŵ_j + G_j / H_jj) / s. A little noise before rounding, less with every sweep,
+ * Descends from what GPTQ found towards the least tr(Δ(H + λI)Δᵀ), Δ = weight − dequantized: sweep by sweep each group's scale, and
+ * its offset if it has one, are fitted to its codes by least squares, and then each code in turn takes the value that is best with all others as they are.
+ * With G = Δ(H + λI) that is the integer next to (ŵ_j − o + G_j / H_jj) / s. A little noise before rounding, less with every sweep,
  * keeps it from the first local minimum (simulated annealing); the more sweeps, the deeper it comes.
  * No row ends with more loss than it came with.
  * @param weight [rows, hessian.n], finite; weights of dead inputs are taken as 0
@@ -64,6 +65,8 @@ class Descent {
   /** [groups, rows], groups in the Hessian's order. */
   readonly #scales: Float64Array;
   readonly #lows: Float64Array;
+  readonly #offsets: Float64Array;
+  readonly #start: RoundedRows;
 
   constructor(la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian, start: RoundedRows) {
     const { n, permutation } = hessian;
@@ -78,11 +81,14 @@ class Descent {
     this.#gradient = new Float32Array(n * rows);
     this.#scales = new Float64Array(groups * rows);
     this.#lows = new Float64Array(groups * rows);
+    this.#offsets = new Float64Array(groups * rows);
+    this.#start = start;
     for (let k = 0; k < groups; k++) {
       const group = this.#stored(k);
       for (let r = 0; r < rows; r++) {
         this.#scales[k * rows + r] = start.scales[r * groups + group]!;
         this.#lows[k * rows + r] = 0 - start.zeros[r * groups + group];
+        this.#offsets[k * rows + r] = start.offsets?.[r * groups + group] ?? NO_OFFSET;
       }
     }
     this.#integers = transposed(Float32Array.from(start.codes), rows, permutation);
@@ -105,7 +111,7 @@ class Descent {
     const delta = this.#target.slice();
     for (let p = 0; p < n; p++) {
       const k = Math.floor(p / this.#scheme.groupSize) * rows;
-      for (let r = 0; r < rows; r++) delta[p * rows + r] -= Math.fround(this.#scales[k + r] * this.#integers[p * rows + r]);
+      for (let r = 0; r < rows; r++) delta[p * rows + r] -= Math.fround(this.#scales[k + r] * this.#integers[p * rows + r] + this.#offsets[k + r]);
     }
     this.#gradient.fill(0);
     await this.#spread(delta, 0, n, 1);
@@ -159,7 +165,7 @@ class Descent {
   }
 
   /**
-   * Fits the scales of group k, then its codes.
+   * Fits the scales and offsets of group k, then its codes.
    * @param gradient G of its columns [groupSize, rows], used up
    * @param change comes back as by how much its weights have grown [groupSize, rows]; zero before
    */
@@ -172,7 +178,7 @@ class Descent {
     const lows = this.#lows.subarray(k * rows, (k + 1) * rows);
 
     const fitted = new Float32Array(size * rows);
-    await this.#fitScales(first, gradient, fitted, integers, scales);
+    await this.#fitGrids(k, gradient, fitted, integers);
     const grids = { scales, inverses: scales.map((scale) => 1 / scale), lows, span: 2 ** this.#scheme.bits - 1 };
     for (let from = 0, to; from < size; from = to) {
       to = Math.min(from + PANEL, size);
@@ -190,38 +196,76 @@ class Descent {
   }
 
   /**
-   * Moves each row's scale to where its loss is least, where that is less when rounded to its dtype as well.
+   * Moves the scale of group k in each row, and its offset if it has one, to where the loss is least, as far as they can be stored, where it is less then.
    * @param gradient G of the group's columns, brought up to date
-   * @param fitted comes back as by how much the weights have grown
+   * @param growth comes back as by how much the weights have grown
    */
-  async #fitScales(first: number, gradient: Float32Array, fitted: Float32Array, integers: Float32Array, scales: Float64Array): Promise<void> {
+  async #fitGrids(k: number, gradient: Float32Array, growth: Float32Array, integers: Float32Array): Promise<void> {
     const rows = this.#rows;
     const size = this.#scheme.groupSize;
+    const metric = this.#metric.part(k * size, (k + 1) * size, k * size, (k + 1) * size);
+    // H·c, and H·1: what a scale and an offset do to the gradient.
     const products = new Float32Array(size * rows);
-    await this.#la.gemm({ m: size, n: rows, k: size, a: this.#metric.part(first, first + size, first, first + size), b: integers, c: products });
-    const slope = new Float64Array(rows);
-    const curve = new Float64Array(rows);
+    await this.#la.gemm({ m: size, n: rows, k: size, a: metric, b: integers, c: products });
+    const sums = Float64Array.from({ length: size }, (_, j) => total(metric.subarray(j * size, (j + 1) * size)));
+    const flat = total(sums);
+    const slopes = new Float64Array(rows);
+    const curves = new Float64Array(rows);
+    const lifts = new Float64Array(rows);
+    const crosses = new Float64Array(rows);
     for (let j = 0; j < size; j++) {
       for (let r = 0, i = j * rows; r < rows; r++, i++) {
-        slope[r] += integers[i] * gradient[i];
-        curve[r] += integers[i] * products[i];
+        slopes[r] += integers[i] * gradient[i];
+        curves[r] += integers[i] * products[i];
+        lifts[r] += gradient[i];
+        crosses[r] += products[i];
       }
     }
-    const steps = new Float64Array(rows);
+    const stretches = new Float64Array(rows);
+    const shifts = new Float64Array(rows);
     for (let r = 0; r < rows; r++) {
-      if (!(curve[r] > 0)) continue;
-      const fittest = storedScale(scales[r] + slope[r] / curve[r], this.#scheme.scaleDtype);
-      const step = fittest - scales[r];
-      if (!(step * (2 * slope[r] - step * curve[r]) > 0)) continue;
-      steps[r] = step;
-      scales[r] = fittest;
+      const at = k * rows + r;
+      const fitted = this.#fit(k, r, { slope: slopes[r], curve: curves[r], lift: lifts[r], cross: crosses[r], flat });
+      if (fitted === undefined) continue;
+      stretches[r] = fitted.scale - this.#scales[at];
+      shifts[r] = fitted.offset - this.#offsets[at];
+      this.#scales[at] = fitted.scale;
+      this.#offsets[at] = fitted.offset;
     }
     for (let j = 0; j < size; j++) {
       for (let r = 0, i = j * rows; r < rows; r++, i++) {
-        fitted[i] = steps[r] * integers[i];
-        gradient[i] -= steps[r] * products[i];
+        growth[i] = stretches[r] * integers[i] + shifts[r];
+        gradient[i] -= stretches[r] * products[i] + shifts[r] * sums[j];
       }
     }
+  }
+
+  /** The scale and the offset of group k in row r that lose least, as far as they can be stored; undefined if they do not lose less than those there are. */
+  #fit(k: number, r: number, { slope, curve, lift, cross, flat }: Parabola): { readonly scale: number; readonly offset: number } | undefined {
+    if (!(curve > 0)) return undefined;
+    const { scaleDtype, offsets: kind } = this.#scheme;
+    const scale = this.#scales[k * this.#rows + r];
+    const offset = this.#offsets[k * this.#rows + r];
+    const steps = this.#stepsOf(k, r);
+    const determinant = curve * flat - cross * cross;
+    // Where all codes are alike, scale and offset do the same, and the offset is enough.
+    const together = determinant > 1e-6 * curve * flat ? (slope * flat - lift * cross) / determinant : 0;
+    const best = scale + (kind === undefined ? slope / curve : together);
+    const stored = steps ? steppedScale(best, steps) : storedScale(best, scaleDtype);
+    const stretch = stored - scale;
+    const beside = offset + (lift - stretch * cross) / flat;
+    const storedBeside = kind === undefined ? offset : steps ? steppedOffset(beside, steps) : storedOffset(beside, scaleDtype);
+    const shift = storedBeside - offset;
+    const gain = stretch * (2 * slope - stretch * curve) + shift * (2 * lift - shift * flat) - 2 * stretch * shift * cross;
+    return gain > 0 ? { scale: stored, offset: storedBeside } : undefined;
+  }
+
+  /** The steps of the super-block that group k lies in. */
+  #stepsOf(k: number, r: number): Steps | undefined {
+    const { steps } = this.#start;
+    if (steps === undefined) return undefined;
+    const unit = gridUnit(this.#scheme);
+    return stepsAt(steps, Math.floor((r * this.#hessian.n + this.#stored(k) * this.#scheme.groupSize) / unit));
   }
 
   /** What was found, but the rows of `start` that were better before (`before`: their losses). */
@@ -231,7 +275,8 @@ class Descent {
     const size = this.#scheme.groupSize;
     const groups = n / size;
     const after = await this.renew();
-    const out = emptyRows(rows, n, size);
+    const out = emptyRows(rows, n, this.#scheme);
+    if (start.steps) out.steps?.set(start.steps);
     const codes = new Uint8Array(n * rows);
     const values = new Float32Array(n * rows);
     for (let k = 0; k < groups; k++) {
@@ -239,12 +284,13 @@ class Descent {
       for (let r = 0; r < rows; r++) {
         out.scales[r * groups + group] = this.#scales[k * rows + r]!;
         out.zeros[r * groups + group] = 0 - this.#lows[k * rows + r];
+        if (out.offsets) out.offsets[r * groups + group] = this.#offsets[k * rows + r]!;
       }
       for (let p = k * size; p < (k + 1) * size; p++) {
         for (let r = 0; r < rows; r++) {
           const q = this.#integers[p * rows + r];
           codes[p * rows + r] = q - this.#lows[k * rows + r];
-          values[p * rows + r] = this.#scales[k * rows + r] * q;
+          values[p * rows + r] = this.#scales[k * rows + r] * q + this.#offsets[k * rows + r];
         }
       }
     }
@@ -253,10 +299,7 @@ class Descent {
     for (let r = 0; r < rows; r++) {
       if (after[r] <= before[r]) continue;
       after[r] = before[r]!;
-      for (const part of ["codes", "scales", "zeros", "dequantized"] as const) {
-        const width = out[part].length / rows;
-        out[part].set(start[part].subarray(r * width, (r + 1) * width), r * width);
-      }
+      copyRows(start, r, 1, out, r, n);
     }
     return { ...out, loss: total(after) };
   }
@@ -291,6 +334,18 @@ class Metric {
   }
 }
 
+/**
+ * How a row's loss depends on the scale and the offset of one group: less 2(slope · Δs + lift · Δo), and
+ * curve · Δs² + 2 · cross · Δs·Δo + flat · Δo².
+ */
+interface Parabola {
+  readonly slope: number;
+  readonly curve: number;
+  readonly lift: number;
+  readonly cross: number;
+  readonly flat: number;
+}
+
 /** The grids of one group in all rows. */
 interface Grids {
   readonly scales: Float64Array;
@@ -315,4 +370,4 @@ function moveColumn(
   }
 }
 
-const total = (values: Float64Array): number => values.reduce((a, b) => a + b, 0);
+const total = (values: ArrayLike<number>): number => Array.from(values).reduce((a, b) => a + b, 0);

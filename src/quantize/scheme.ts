@@ -14,6 +14,14 @@ export type ScaleDtype = "F16" | "BF16" | "F32";
 export const ORDERS = ["natural", "group-aware", "act"] as const;
 export type Order = (typeof ORDERS)[number];
 
+/**
+ * How offsets are kept where they are no zero points.
+ * - `float`: one a group, a float of scaleDtype.
+ * - `super-block`: GGUF's K-quants. Scales and offsets are whole multiples, of 6 bits, of two steps which all groups of a super-block share; the
+ *   steps are floats of scaleDtype.
+ */
+export type OffsetKind = "float" | "super-block";
+
 /** How one linear is quantized. */
 export interface QuantScheme {
   readonly bits: Bits;
@@ -22,4 +30,6 @@ export interface QuantScheme {
   /** Symmetric: every zero point is 2^(bits−1). */
   readonly symmetric: boolean;
   readonly scaleDtype: ScaleDtype;
+  /** Absent: zero points, which are codes. With offsets `symmetric` is false, and every zero point 0. */
+  readonly offsets?: OffsetKind;
 }

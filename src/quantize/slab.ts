@@ -6,7 +6,7 @@ import { gptq } from "./gptq.js";
 import type { PreparedHessian } from "./hessian.js";
 import { refine } from "./refine.js";
 import { retargeted, type Retargeting } from "./retarget.js";
-import type { RoundedRows } from "./rounded.js";
+import { buffersOf, type RoundedRows } from "./rounded.js";
 import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
 
@@ -53,7 +53,7 @@ export interface Slab extends RoundedRows {
 /** Quantizes some rows of a linear. Made to be run by `Engine.call`: what comes back is moved. */
 export async function quantizeSlab(la: LinearAlgebra, args: SlabArgs) {
   const slab = await computeSlab(la, args);
-  return transferring(slab, [slab.codes.buffer, slab.scales.buffer, slab.zeros.buffer, slab.dequantized.buffer]);
+  return transferring(slab, buffersOf(slab));
 }
 
 async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures, scheme, recipe: { search, refine: sweeps }, hessian, retarget, inputScales }: SlabArgs): Promise<Slab> {

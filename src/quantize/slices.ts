@@ -1,4 +1,5 @@
 import { largestScale } from "./grid.js";
+import { copyRows, emptyCodes } from "./rounded.js";
 import { quantizeLinear, scaleStats, type LinearOptions, type LinearResult } from "./linear.js";
 
 /** Weights in a slice: 64 MB of them in float32, and a few times as much while they are quantized. */
@@ -18,10 +19,7 @@ export async function quantizeInSlices(
   sliceWeights = SLICE_WEIGHTS,
 ): Promise<Omit<LinearResult, "dequantized">> {
   const { scheme } = options;
-  const groups = cols / scheme.groupSize;
-  const codes = new Uint8Array(rows * cols);
-  const scales = new Float32Array(rows * groups);
-  const zeros = new Uint8Array(rows * groups);
+  const coded = emptyCodes(rows, cols, scheme);
   const step = Math.max(1, Math.floor(sliceWeights / cols));
   let groupOf: Int32Array<ArrayBuffer> | undefined;
   let error = 0;
@@ -31,16 +29,14 @@ export async function quantizeInSlices(
     const to = Math.min(rows, from + step);
     const data = await readRows(from, to);
     const { linear, stats } = await quantizeLinear(engine, { rows: to - from, cols, data }, { ...options, firstRow: from });
-    codes.set(linear.codes, from * cols);
-    scales.set(linear.scales, from * groups);
-    zeros.set(linear.zeros, from * groups);
+    copyRows(linear, 0, to - from, coded, from, cols);
     groupOf = linear.groupOf;
     error += stats.error;
     energy += stats.energy;
     seconds += stats.seconds;
   }
   return {
-    linear: { outFeatures: rows, inFeatures: cols, scheme, codes, scales, zeros, ...(groupOf && { groupOf }) },
-    stats: { relativeError: energy > 0 ? error / energy : 0, error, energy, ...scaleStats(scales, largestScale(scheme.scaleDtype)), seconds },
+    linear: { outFeatures: rows, inFeatures: cols, scheme, ...coded, ...(groupOf && { groupOf }) },
+    stats: { relativeError: energy > 0 ? error / energy : 0, error, energy, ...scaleStats(coded.scales, largestScale(scheme.scaleDtype)), seconds },
   };
 }

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { BITS, type QuantScheme, type ScaleDtype } from "#src/quantize/scheme.js";
-import { GridChooser, SEARCH_FACTORS, ZERO_SHIFTS } from "#src/quantize/search.js";
+import { SEARCH_FACTORS, ZERO_SHIFTS } from "#src/quantize/candidates.js";
+import { GridChooser } from "#src/quantize/search.js";
 import { gaussians, generator } from "./random.js";
 import { referenceCandidates, referenceError } from "./reference.js";
 
