@@ -17,13 +17,10 @@ const DATE = new Date(2024, 6, 26);
 /** What `strftime_now` is called here: the library lets nobody take the place of its own. */
 const CLOCK = "strftime_then";
 
-/**
- * The chat template of a checkpoint, from the texts of chat_template.jinja, which goes first, and of tokenizer_config.json: its
- * `chat_template` is a template, or a list of which the one named `default` is meant. None, where neither has any.
- */
+/** The chat template of a checkpoint, from the texts of chat_template.jinja and of tokenizer_config.json. None, where neither has any. */
 export function chatTemplateOf(jinja: string | undefined, tokenizerConfigJson: string | undefined): ChatTemplate | undefined {
   const config = tokenizerConfigJson === undefined ? {} : (JSON.parse(tokenizerConfigJson) as Record<string, unknown>);
-  const source = jinja ?? defaultOf(config["chat_template"]);
+  const source = chatTemplateSource(jinja, config);
   if (source === undefined) return undefined;
   const tokens = Object.fromEntries(TOKENS.flatMap((name) => {
     const value = contentOf(config[name]);
@@ -39,6 +36,14 @@ export function chatTemplateOf(jinja: string | undefined, tokenizerConfigJson: s
   };
 }
 
+/**
+ * A checkpoint's chat template as it is written: chat_template.jinja goes first; `chat_template` of tokenizer_config.json, parsed, is
+ * a template, or a list of which the one named `default` is meant.
+ */
+export function chatTemplateSource(jinja: string | undefined, tokenizerConfig: Readonly<Record<string, unknown>>): string | undefined {
+  return jinja ?? defaultOf(tokenizerConfig["chat_template"]);
+}
+
 function defaultOf(value: unknown): string | undefined {
   if (typeof value === "string") return value;
   if (!Array.isArray(value)) return undefined;
@@ -47,8 +52,8 @@ function defaultOf(value: unknown): string | undefined {
   return typeof found === "string" ? found : undefined;
 }
 
-/** tokenizer_config.json has a token as its text, or as an object around it. */
-function contentOf(value: unknown): string | undefined {
+/** The text of a token in tokenizer_config.json, which has it as such, or as an object around it. */
+export function contentOf(value: unknown): string | undefined {
   const content = typeof value === "object" && value !== null ? (value as { readonly content?: unknown }).content : value;
   return typeof content === "string" ? content : undefined;
 }

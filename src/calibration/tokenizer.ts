@@ -77,8 +77,8 @@ function construct(file: object): Library {
   }
 }
 
-/** tokenizer.json's own added tokens, and those of tokenizer_config.json's named ones that are in the vocabulary only. */
-function addedTokens(listed: unknown, vocab: unknown, config: Record<string, unknown>): unknown[] {
+/** tokenizer.json's own added tokens, unchecked, and those of tokenizer_config.json's named ones that are in the vocabulary only. */
+export function addedTokens(listed: unknown, vocab: unknown, config: Record<string, unknown>): unknown[] {
   const added: unknown[] = Array.isArray(listed) ? [...(listed as unknown[])] : [];
   const known = new Set(added.map((token) => (isObject(token) ? token["content"] : undefined)));
   if (!isObject(vocab)) return added;
