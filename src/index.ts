@@ -171,7 +171,7 @@ export interface PlannedRun {
   readonly shards: readonly { readonly file: string; readonly size: number }[];
   /** Sizes, memory, disk, and which programs load what comes out. */
   readonly overview: Overview;
-  /** With `measure`: seconds by what is done in them, reading, writing and a survey not counted; and what that stands on. */
+  /** With `measure`: seconds by what is done in them, reading and writing not counted; and what that stands on. */
   readonly estimate?: ReturnType<typeof secondsOf> & { readonly speed: Speed; readonly engine: string };
 }
 

@@ -63,8 +63,8 @@ function figures({ download, sourceBytes, bytes, shards, needs, calibrationToken
   return rows.map(([name, text]) => `${name.padEnd(10)}${text}`).join("\n");
 }
 
-function time({ total, forward, hessian, factor, sweep, speed }: NonNullable<Planned["estimate"]>, tokens: number): string {
-  const parts = ([["forward", forward], ["Hessians", hessian + factor], ["rounding", sweep]] as const).filter(([, seconds]) => seconds > 0).map(([name, seconds]) => `${name} ${formatSeconds(seconds)}`);
+function time({ total, survey, forward, hessian, factor, sweep, speed }: NonNullable<Planned["estimate"]>, tokens: number): string {
+  const parts = ([["survey", survey], ["forward", forward], ["Hessians", hessian + factor], ["rounding", sweep]] as const).filter(([, seconds]) => seconds > 0).map(([name, seconds]) => `${name} ${formatSeconds(seconds)}`);
   const calibrated = tokens > 0 ? `, with ${formatCount(tokens)} calibration tokens` : "";
   return `about ${formatSeconds(total)}${calibrated} (${parts.join(", ")}), at ${(speed.flops / 1e9).toFixed(0)} GFLOP/s on ${String(speed.threads)} ${speed.threads === 1 ? "thread" : "threads"}`;
 }

@@ -3,9 +3,11 @@ import type { Graph } from "../engine/graph.js";
 import type { Decoder, Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
 import { SAMPLE_ROWS } from "../quantize/awq.js";
+import { BITS } from "../quantize/scheme.js";
 import { TOKENS_A_BATCH } from "./batches.js";
 import { streamsOf, type ResolvedSettings } from "./options.js";
 import { sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
+import { SURVEYED } from "./survey.js";
 
 /** How fast an engine is: floating-point operations a second in a float32 matrix product, by all its threads together. */
 export interface Speed {
@@ -24,7 +26,7 @@ export interface Needs {
   readonly disk: {
     /** The finished checkpoint's shards. */
     readonly checkpoint: number;
-    /** Hidden states in files, gone when the run is over. */
+    /** Hidden states in files, and what a survey reads of a Hub; gone when the run is over. */
     readonly scratch: number;
   };
 }
@@ -36,6 +38,8 @@ export interface Work {
   /** On one thread. */
   readonly factor: number;
   readonly sweep: number;
+  /** Before all that, for `targetBits`. */
+  readonly survey: number;
 }
 
 // What was measured (2 cores, AVX-512, SmolLM2 and matrices up to 2048 wide) and set in proportion to the speed of a large product there.
@@ -54,6 +58,8 @@ const DOUBLE = 2.3;
 const PREPARE = 3e3;
 /** How many roundings of its sampled rows, and their errors, AWQ takes to choose. */
 const AWQ_TRIALS = 11;
+/** For each logit that a survey compares: its share of two softmaxes and of their divergence. */
+const LOGIT = 2e3;
 /** Seconds for a stage's batch to go to the engine and back, and for the engine to start. */
 const CALL = 1e-3;
 const START = 1;
@@ -90,7 +96,7 @@ export function calibrationTokens({ decoder, settings, checkpoint }: PreparedRun
   return { tokens: settings.samples * sequenceLength, sequenceLength };
 }
 
-/** The work that a run is. A survey before it, for `targetBits`, is not in it. */
+/** The work that a run is. */
 export function workOf(run: PreparedRun): Work {
   const { decoder, settings, plan } = run;
   const { tokens, sequenceLength } = calibrationTokens(run);
@@ -99,9 +105,10 @@ export function workOf(run: PreparedRun): Work {
     : { each: ROUND + (settings.search ? SEARCH : 0) + settings.refine * SWEEP, square: 1 + 2 * settings.refine };
   const sweep = plan.linears.reduce((sum, { scheme, outFeatures, inFeatures }) =>
     sum + (scheme === undefined ? 0 : outFeatures * inFeatures * (weight.each + weight.square * inFeatures)), 0);
-  if (decoder === undefined || tokens === 0) return { forward: 0, hessian: 0, factor: 0, sweep };
+  const survey = settings.targetBits === undefined ? 0 : surveyWork(run);
+  if (decoder === undefined || tokens === 0) return { forward: 0, hessian: 0, factor: 0, sweep, survey };
 
-  const quantized = new Set(plan.linears.flatMap(({ name, scheme }) => (scheme === undefined ? [] : [name])));
+  const quantized = quantizedOf(run);
   let forward = 0;
   let hessian = 0;
   let factor = 0;
@@ -114,7 +121,35 @@ export function workOf(run: PreparedRun): Work {
       factor += layers * factorOf(n, settings.awq);
     }
   }
-  return { forward, hessian: hessian / HESSIAN_SHARE, factor, sweep };
+  return { forward, hessian: hessian / HESSIAN_SHARE, factor, sweep, survey };
+}
+
+/** The work of `surveyModel`: every group of linears of every layer is a variant, which goes through all layers after it. */
+function surveyWork(run: PreparedRun): number {
+  const { settings } = run;
+  const decoder = run.decoder!;
+  const length = Math.min(SURVEYED.sequenceLength, sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, run.checkpoint.source.label));
+  const tokens = length * Math.min(SURVEYED.sequences, settings.samples);
+  const followed = length * Math.min(SURVEYED.followed, settings.samples);
+  const quantized = quantizedOf(run);
+  const stages = decoder.stages(0, length);
+  const operations = stages.map(({ graph }) => operationsOf(graph, length));
+  const layer = operations.reduce((a, b) => a + b, 0);
+  const surveyed = stages.flatMap(({ linears }, i) => (linears.some(({ name }) => quantized.has(name)) ? [{ linears, after: operations.slice(i + 1).reduce((a, b) => a + b, 0) }] : []));
+  const variants = surveyed.length * decoder.layers;
+  let work = decoder.layers * (tokens + (followed * (variants - surveyed.length)) / 2) * layer;
+  for (const { linears, after } of surveyed) {
+    const n = linears[0].inFeatures;
+    const weights = linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0);
+    // Rounded at each width with its scales searched, and what is left of it, and of itself, measured.
+    work += decoder.layers * (followed * after + (tokens * n ** 2) / HESSIAN_SHARE + weights * (BITS.length * (ROUND / 2 + SEARCH) + (BITS.length + 1) * 2 * n));
+  }
+  const positions = Math.min(SURVEYED.positions, followed);
+  return work + variants * positions * decoder.vocabSize * ((2 * decoder.hiddenSize) / PRODUCT_SHARE + LOGIT);
+}
+
+function quantizedOf({ plan }: PreparedRun): ReadonlySet<string> {
+  return new Set(plan.linears.flatMap(({ name, scheme }) => (scheme === undefined ? [] : [name])));
 }
 
 /** For one token. */
@@ -142,17 +177,17 @@ function widthsOf({ inputs, weights, nodes }: Graph): Map<string, number> {
 }
 
 function factorOf(n: number, awq: boolean): number {
-  const prepare = (2 / 3) * n ** 3 * DOUBLE + PREPARE * n ** 2;
-  return awq ? 2 * prepare + AWQ_TRIALS * SAMPLE_ROWS * n * (ROUND + SEARCH + 2 * n) : prepare;
+  // The Hessian of scaled inputs is made of the one before, and factored with it.
+  return (2 / 3) * n ** 3 * DOUBLE + PREPARE * n ** 2 + (awq ? AWQ_TRIALS * SAMPLE_ROWS * n * (ROUND + SEARCH + 2 * n) : 0);
 }
 
 /** Seconds that a run will take, its reading and writing aside. */
 export function secondsOf(run: PreparedRun, { flops, threads }: Speed): Readonly<Record<keyof Work, number>> & { readonly total: number } {
-  const { forward, hessian, factor, sweep } = workOf(run);
+  const { forward, hessian, factor, sweep, survey } = workOf(run);
   const { tokens } = calibrationTokens(run);
   const calls = run.decoder === undefined ? 0 : run.decoder.layers * streamsOf(run.settings) * 9 * Math.ceil(tokens / TOKENS_A_BATCH);
-  const parts = { forward: forward / flops + calls * CALL, hessian: hessian / flops, factor: (factor * threads) / flops, sweep: sweep / flops };
-  return { ...parts, total: START + parts.forward + parts.hessian + parts.factor + parts.sweep };
+  const parts = { forward: forward / flops + calls * CALL, hessian: hessian / flops, factor: (factor * threads) / flops, sweep: sweep / flops, survey: survey / flops };
+  return { ...parts, total: START + parts.forward + parts.hessian + parts.factor + parts.sweep + parts.survey };
 }
 
 /** Memory and disk that a run will take. */
@@ -162,10 +197,11 @@ export function needsOf(run: PreparedRun, threads: number): Needs {
   const base = BASE_BYTES + THREAD_BYTES * threads;
   const largest = Math.max(...plan.linears.map(({ scheme, outFeatures, inFeatures }) => (scheme === undefined ? 0 : outFeatures * inFeatures)));
   const layer = Math.max(...plan.layers.map((names) => names.reduce((sum, name) => sum + checkpoint.tensors.get(name)!.end - checkpoint.tensors.get(name)!.start, 0)));
-  if (decoder === undefined || tokens === 0) return { memory: { peak: base + slack(layer + SWEEP_BYTES * largest), hidden: 0 }, disk: { checkpoint: bytes, scratch: 0 } };
+  const kept = checkpoint.source.hub !== undefined && settings.targetBits !== undefined ? run.sourceBytes : 0;
+  if (decoder === undefined || tokens === 0) return { memory: { peak: base + slack(layer + SWEEP_BYTES * largest), hidden: 0 }, disk: { checkpoint: bytes, scratch: kept } };
 
   const streams = streamsOf(settings);
-  const quantized = new Set(plan.linears.flatMap(({ name, scheme }) => (scheme === undefined ? [] : [name])));
+  const quantized = quantizedOf(run);
   const perPair = HESSIAN_BYTES + (settings.awq ? AWQ_BYTES : 0) + (settings.retarget ? CROSS_BYTES : 0);
   const batch = Math.max(sequenceLength, TOKENS_A_BATCH);
   let hidden = 0;
@@ -190,7 +226,7 @@ export function needsOf(run: PreparedRun, threads: number): Needs {
   return {
     memory: { peak: base + slack(transient + layer) + inMemory, hidden: inMemory },
     // Those before and after the layer that is under way are in files whatever happens.
-    disk: { checkpoint: bytes, scratch: 2 * 4 * streams * decoder.hiddenSize * tokens + (hidden - inMemory) },
+    disk: { checkpoint: bytes, scratch: 2 * 4 * streams * decoder.hiddenSize * tokens + (hidden - inMemory) + kept },
   };
 }
 

@@ -11,6 +11,8 @@ import type { LinearReport, Report } from "../report/report.js";
 import { fromFloat32, type FloatDtype } from "../safetensors/floats.js";
 import { INDEX_FILE } from "../safetensors/index-file.js";
 import { indexJson } from "../safetensors/layout.js";
+import type { Checkpoint } from "../source/checkpoint.js";
+import { KeptSource } from "../source/kept-source.js";
 import type { Source } from "../source/source.js";
 import { VERSION } from "../version.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
@@ -105,13 +107,14 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
       return standing.report;
     }
     if (standing.entries.length === 0) {
-      await checkSpace(job, prepared, calibration?.set.tokens ?? 0);
+      await checkSpace(job, calibration?.set.tokens ?? 0);
       await sink.reset();
       await sink.log(JSON.stringify({ run: identity } satisfies JournalEntry));
     }
     let chosen = prepared;
     if (settings.targetBits !== undefined) {
-      chosen = withBits(prepared, await choiceOf(job, settings.targetBits, calibration!, engine, standing.entries, emit));
+      const survey = await choiceOf(job, settings.targetBits, calibration!, engine, standing.entries, warnings, emit);
+      chosen = withBits({ ...prepared, checkpoint: survey.checkpoint }, survey.wishes);
       const kept = chosen.plan.linears.filter(({ name, scheme }) => scheme === undefined && prepared.plan.linears.find((linear) => linear.name === name)?.scheme !== undefined);
       emit({ type: "choice", targetBits: settings.targetBits, mix: chosen.plan.mix, kept: kept.length });
       tellPlan(chosen);
@@ -128,34 +131,62 @@ interface Warnings {
   readonly add: (message: string) => void;
 }
 
+interface Choice {
+  readonly wishes: ReadonlyMap<string, Wish>;
+  /** Through which the run is to read: it has what the survey read. */
+  readonly checkpoint: Checkpoint;
+}
+
 /** What a survey chooses, or chose for the run that is taken up: another one would not be the same run. */
 async function choiceOf(
-  { prepared, sink, signal }: QuantizeJob, targetBits: number, { set }: Calibration, engine: Engine, entries: readonly JournalEntry[], emit: (event: QuantizeEvent) => void,
-): Promise<ReadonlyMap<string, Wish>> {
+  job: QuantizeJob, targetBits: number, { set }: Calibration, engine: Engine, entries: readonly JournalEntry[], warnings: Warnings, emit: (event: QuantizeEvent) => void,
+): Promise<Choice> {
+  const { prepared, sink, signal } = job;
   const made = entries.find((entry) => "choice" in entry);
-  if (made !== undefined) return new Map(Object.entries(made.choice));
-  const { checkpoint, settings, plan } = prepared;
+  if (made !== undefined) return { wishes: new Map(Object.entries(made.choice)), checkpoint: prepared.checkpoint };
+  const { settings, plan } = prepared;
   const decoder = prepared.decoder!;
+  const kept = await keptSource(job, set.tokens, warnings);
+  const checkpoint = kept === undefined ? prepared.checkpoint : prepared.checkpoint.through(kept);
   const survey = await surveyModel({
     engine, checkpoint, decoder, linears: plan.linears, sequences: set.sequences, memory: settings.memory, scratch: (name) => sink.scratch(name), signal,
     onLayer: (layer) => { emit(surveyed(layer, decoder.layers)); },
   });
+  kept?.keepNoMore();
   const { wishes } = chooseBits(prepared, survey, targetBits);
   await sink.log(JSON.stringify({ choice: Object.fromEntries(wishes) } satisfies JournalEntry));
-  return wishes;
+  return { wishes, checkpoint };
+}
+
+/** Beside the output a file for what the survey reads of a Hub, so that the run need not read it again. Without the space for it, both read; that is told. */
+async function keptSource(job: QuantizeJob, tokens: number, warnings: Warnings): Promise<KeptSource | undefined> {
+  const { source, sink, prepared: { sourceBytes }, freeSpace } = job;
+  if (source.hub === undefined) return undefined;
+  const { checkpoint, hidden } = spaceOf(job, tokens);
+  const free = await freeSpace?.();
+  if (free === undefined || free >= checkpoint + hidden + sourceBytes) return new KeptSource(source, await sink.scratch("source.bin"));
+  warnings.add(`${sink.label} has ${megabytes(free)} free, too little to keep the weights that the survey reads (${megabytes(sourceBytes)}): they are read from the Hub twice`);
+  return undefined;
 }
 
 /** Better refused now than after hours. */
-async function checkSpace(job: QuantizeJob, { bytes: all, shards, decoder, settings }: PreparedRun, tokens: number): Promise<void> {
+async function checkSpace(job: QuantizeJob, tokens: number): Promise<void> {
   if (job.freeSpace === undefined) return;
-  // One that is being written, one that waits to be sent, and one that is sent.
-  const bytes = job.keepShards === false ? Math.min(all, 3 * Math.max(...shards.map(({ size }) => size))) : all;
-  // Those before and after the layer that is under way, in float32.
-  const hidden = streamsOf(settings) * 2 * 4 * (decoder?.hiddenSize ?? 0) * tokens;
+  const { checkpoint, hidden } = spaceOf(job, tokens);
   const free = await job.freeSpace();
-  if (free < bytes + hidden) {
-    throw new InputError(`${job.sink.label} has ${megabytes(free)} free; the checkpoint takes ${megabytes(bytes)}${hidden > 0 ? `, and hidden states ${megabytes(hidden)} while it is made` : ""}`);
+  if (free < checkpoint + hidden) {
+    throw new InputError(`${job.sink.label} has ${megabytes(free)} free; the checkpoint takes ${megabytes(checkpoint)}${hidden > 0 ? `, and hidden states ${megabytes(hidden)} while it is made` : ""}`);
   }
+}
+
+/** Bytes on the disk of the output while the run is at work. */
+function spaceOf({ prepared: { bytes, shards, decoder, settings }, keepShards }: QuantizeJob, tokens: number): { readonly checkpoint: number; readonly hidden: number } {
+  return {
+    // One that is being written, one that waits to be sent, and one that is sent.
+    checkpoint: keepShards === false ? Math.min(bytes, 3 * Math.max(...shards.map(({ size }) => size))) : bytes,
+    // Those before and after the layer that is under way, in float32.
+    hidden: streamsOf(settings) * 2 * 4 * (decoder?.hiddenSize ?? 0) * tokens,
+  };
 }
 
 function told({ origin, documents, sequences, tokens, parts }: CalibrationSet): Required<NonNullable<Report["calibration"]>> {

@@ -18,12 +18,15 @@ import { MemoryBudget, Spool, type BatchState } from "./spool.js";
 const OUTLIER_FACTOR = 6;
 /** Kurtosis from which a row is heavy-tailed; 3 is normal. */
 const HEAVY_KURTOSIS = 6;
-/** Tokens a sequence, sequences that the Hessians are gathered on, and those of them on which the model's output is followed. */
-const SEQUENCE_LENGTH = 256;
-const SEQUENCES = 16;
-const FOLLOWED = 2;
-/** Positions at which the predictions are compared. Neighbours are alike, and each costs a row of the vocabulary a variant. */
-const POSITIONS = 256;
+/** What a survey takes of the calibration text. */
+export const SURVEYED = {
+  /** Tokens a sequence, sequences that the Hessians are gathered on, and those of them on which the model's output is followed. */
+  sequenceLength: 256,
+  sequences: 16,
+  followed: 2,
+  /** At which the predictions are compared. Neighbours are alike, and each costs a row of the vocabulary a variant. */
+  positions: 256,
+} as const;
 /** Bits of the rounding whose effect is followed: coarse enough to stand out, fine enough for effects to add up. */
 const REFERENCE_BITS = 3;
 
@@ -108,10 +111,10 @@ export async function surveyModel(run: SurveyRun): Promise<Survey> {
 /** @param enter told before each layer */
 async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promise<Survey> {
   const { engine, checkpoint, decoder, signal } = run;
-  const sequences = spread(run.sequences, SEQUENCES).map((sequence) => sequence.subarray(0, SEQUENCE_LENGTH));
+  const sequences = spread(run.sequences, SURVEYED.sequences).map((sequence) => sequence.subarray(0, SURVEYED.sequenceLength));
   // Followed ones make batches of their own, the first.
-  const followed = batchesOf(sequences.slice(0, FOLLOWED));
-  const batches = [...followed, ...batchesOf(sequences.slice(FOLLOWED))];
+  const followed = batchesOf(sequences.slice(0, SURVEYED.followed));
+  const batches = [...followed, ...batchesOf(sequences.slice(SURVEYED.followed))];
   const positions = Math.max(...sequences.map(({ length }) => length));
   const budget = new MemoryBudget(run.memory);
   const spool = (name: string, width: number, all: readonly Batch[]): Spool => new Spool(budget, 4 * width * Math.max(...all.map(tokensOf)), () => run.scratch(name));
@@ -155,7 +158,7 @@ async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promi
   }
 
   const all = seen.length * followed.length;
-  const stride = Math.max(1, Math.floor(followed.reduce((sum, batch) => sum + tokensOf(batch), 0) / POSITIONS));
+  const stride = Math.max(1, Math.floor(followed.reduce((sum, batch) => sum + tokensOf(batch), 0) / SURVEYED.positions));
   const finals = spool("survey-final.bin", decoder.hiddenSize, followed);
   const norm = finalNormStage(decoder);
   async function* states(): AsyncGenerator<Activations> {

@@ -72,7 +72,14 @@ it("counts work as it grows", async () => {
   expect((await work({ samples: 10, retarget: false })).forward).toBeCloseTo(one.forward / 2, 0);
   expect((await work({ quality: "best" })).sweep).toBeGreaterThan((await work({ quality: "fast" })).sweep);
   expect(await work({ method: "rtn" })).toMatchObject({ forward: 0, hessian: 0, factor: 0 });
+  // Variants are as many as layers, and each goes through half of them.
+  const survey = (settings: QuantizeSettings) => work({ targetBits: 5, ...settings }).then((all) => all.survey);
+  expect([one.survey, (await survey({ method: "rtn" })) / (await survey({}))]).toEqual([0, 1]);
+  expect((await survey({ keep: ["*.mlp.*"] })) / (await survey({}))).toBeLessThan(0.7);
   const run = await prepared({});
+  const surveyed = await prepared({ targetBits: 5 });
+  const speed = { flops: 1e9, threads: 1 };
+  expect(secondsOf(surveyed, speed).total - secondsOf(run, speed).total).toBeCloseTo((await survey({})) / 1e9, 5);
   expect(secondsOf(run, { flops: 1e9, threads: 1 }).total).toBeGreaterThan(secondsOf(run, { flops: 1e11, threads: 1 }).total);
 });
 

@@ -29,7 +29,7 @@ const contents = (folder: string): Record<string, string> =>
 interface Read { file: string; start: number; end: number }
 
 /** Quantizes the demo model as if from a Hub, or from its folder; tells what was read. */
-async function run(output: string, far: boolean, settings: QuantizeSettings = {}, onEvent?: (event: QuantizeEvent, reads: readonly Read[]) => void, signal?: AbortSignal) {
+async function run(output: string, far: boolean, settings: QuantizeSettings = {}, onEvent?: (event: QuantizeEvent, reads: readonly Read[]) => void, signal?: AbortSignal, free?: number) {
   const folder = await openFolder(DEMO_MODEL);
   const reads: Read[] = [];
   const spy: Source = {
@@ -49,6 +49,7 @@ async function run(output: string, far: boolean, settings: QuantizeSettings = {}
       source, sink, prepared: await prepareRun(source, { ...SETTINGS, ...settings }),
       engine: () => createOnnxEngine({ threads: 1 }),
       calibration: () => Promise.resolve({ texts: [{ documents: TEXT, origin: "a text" }] }),
+      ...(free !== undefined && { freeSpace: () => Promise.resolve(free) }),
       ...(onEvent && { onEvent: (event) => { onEvent(event, reads); } }), ...(signal && { signal }),
     });
     return { report, reads };
@@ -81,6 +82,22 @@ describe("a run from a Hub", () => {
     // Other files, once each.
     const others = reads.filter(({ file }) => !file.endsWith(".safetensors")).map(({ file }) => file);
     expect(others.length).toBe(new Set(others).size);
+  });
+
+  it("keeps what a survey reads, and reads each byte once all the same", async () => {
+    const settings: QuantizeSettings = { method: "rtn", samples: 2, sequenceLength: 32, targetBits: 5, groupSize: 32, format: "compressed-tensors" };
+    const [near, far, short] = ["near", "far", "short"].map((name) => join(root, `${name} surveyed`));
+    expect((await run(near, false, settings)).error).toBeUndefined();
+    const { report, reads } = await run(far, true, settings);
+    expect(contents(far)).toEqual(contents(near));
+    expect(bytesOf(weights(reads))).toBeGreaterThanOrEqual(report!.sourceBytes);
+    expect(bytesOf(weights(reads)) - FIRST_READ).toBeLessThanOrEqual(1.01 * report!.sourceBytes);
+    expect(report!.warnings).toEqual([]);
+    // Enough for the checkpoint, and not for the source beside it.
+    const twice = await run(short, true, settings, undefined, undefined, report!.sourceBytes);
+    expect(contents(short)).toEqual(contents(near));
+    expect(bytesOf(weights(twice.reads))).toBeGreaterThan(1.9 * report!.sourceBytes);
+    expect(twice.report!.warnings).toEqual([`${short} has ${(report!.sourceBytes / 1e6).toFixed(0)} MB free, too little to keep the weights that the survey reads (${(report!.sourceBytes / 1e6).toFixed(0)} MB): they are read from the Hub twice`]);
   });
 
   it("reads a layer in one request, the next while this one is at work, and says so", async () => {

@@ -1,0 +1,86 @@
+import { joinRanges, type ByteRange } from "./ranges.js";
+import type { Source } from "./source.js";
+
+/** A file of one's own. */
+export interface KeepingFile {
+  write(offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** Fills `into` from `offset`. */
+  read(offset: number, into: Uint8Array<ArrayBuffer>): Promise<void>;
+}
+
+/** Bytes of one of the source's files, from `at` on in the keeping file. */
+interface Kept extends ByteRange {
+  readonly at: number;
+}
+
+/** A source of which what is read is kept in a file, and when it is asked for again is read from there. */
+export class KeptSource implements Source {
+  readonly label: string;
+  readonly hub: Source["hub"];
+  /** By file, in order of their bytes. */
+  private readonly kept = new Map<string, Kept[]>();
+  private size = 0;
+  private keeping = true;
+
+  constructor(private readonly source: Source, private readonly file: KeepingFile) {
+    this.label = source.label;
+    this.hub = source.hub;
+  }
+
+  /** What is read from now on is read once more by nobody, and need not be kept. */
+  keepNoMore(): void {
+    this.keeping = false;
+  }
+
+  list(): Promise<ReadonlyMap<string, number>> {
+    return this.source.list();
+  }
+
+  async read(path: string, start: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
+    const held = (this.kept.get(path) ?? []).filter((own) => own.start < end && own.end > start);
+    if (held.length === 0) {
+      const bytes = await this.source.read(path, start, end);
+      await this.keep(path, start, bytes);
+      return bytes;
+    }
+    const bytes = new Uint8Array(end - start);
+    // A few bytes that are held are read along where they lie between many that are not: requests cost more.
+    for (const gap of joinRanges(gapsBetween(held, start, end))) {
+      const read = await this.source.read(path, gap.start, gap.end);
+      bytes.set(read, gap.start - start);
+      for (const part of gap.parts) await this.keep(path, part.start, read.subarray(part.start - gap.start, part.end - gap.start));
+    }
+    for (const own of held) {
+      const from = Math.max(start, own.start);
+      await this.file.read(own.at + from - own.start, bytes.subarray(from - start, Math.min(end, own.end) - start));
+    }
+    return bytes;
+  }
+
+  fingerprint(path: string): Promise<string> {
+    return this.source.fingerprint(path);
+  }
+
+  private async keep(path: string, start: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (!this.keeping || bytes.length === 0) return;
+    const at = this.size;
+    this.size += bytes.length;
+    await this.file.write(at, bytes);
+    const all = this.kept.get(path) ?? [];
+    this.kept.set(path, all);
+    const next = all.findIndex((own) => own.start > start);
+    all.splice(next < 0 ? all.length : next, 0, { start, end: start + bytes.length, at });
+  }
+}
+
+/** What of [start, end) is not held, in order. */
+function gapsBetween(held: readonly Kept[], start: number, end: number): ByteRange[] {
+  const gaps: ByteRange[] = [];
+  let done = start;
+  for (const own of held) {
+    if (own.start > done) gaps.push({ start: done, end: own.start });
+    done = Math.max(done, own.end);
+  }
+  if (done < end) gaps.push({ start: done, end });
+  return gaps;
+}
