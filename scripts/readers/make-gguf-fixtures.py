@@ -1,0 +1,51 @@
+"""Makes test/fixtures/gguf with PyPI's gguf 0.19 (numpy and safetensors beside it), for test/formats/gguf:
+
+blocks.safetensors: for each type, `{type}.blocks` as gguf quantizes random rows, and `{type}.weights` as it dequantizes them.
+values.gguf: a key of every type of value, and small tensors at an alignment of 64.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+from gguf.quants import dequantize, quantize
+from safetensors.numpy import save_file
+
+FOLDER = Path(__file__).parents[2] / "test/fixtures/gguf"
+TYPES = ["Q4_0", "Q4_1", "Q8_0"]
+
+
+def blocks() -> None:
+    rng = np.random.default_rng(7)
+    tensors = {}
+    for name in TYPES:
+        kind = GGMLQuantizationType[name]
+        packed = quantize(rng.normal(0, 0.05, (6, 96)).astype(np.float32), kind)
+        tensors[f"{name}.blocks"] = packed
+        tensors[f"{name}.weights"] = dequantize(packed, kind)
+    save_file(tensors, FOLDER / "blocks.safetensors")
+
+
+def values() -> None:
+    writer = GGUFWriter(FOLDER / "values.gguf", "llama")
+    writer.add_custom_alignment(64)
+    numbers = {"uint8": 200, "int8": -100, "uint16": 60_000, "int16": -30_000, "uint32": 4_000_000_000, "int32": -2_000_000_000,
+               "float32": 0.5, "uint64": 2**63, "int64": -(2**62), "float64": 0.1, "bool": True}
+    for name, value in numbers.items():
+        getattr(writer, f"add_{name}")(f"one.{name}", value)
+        if name in ("uint32", "float32", "int64", "bool"):
+            writer.add_key_value(f"many.{name}", [value, value], GGUFValueType.ARRAY, sub_type=GGUFValueType[name.upper()])
+    writer.add_string("one.string", "grüß")
+    writer.add_array("many.string", ["a", "", "▁b"])
+    for name, kind in {"a": "F32", "b": "Q4_0", "c": "F16"}.items():
+        weights = np.arange(64, dtype=np.float32).reshape(2, 32)
+        writer.add_tensor(name, quantize(weights, GGMLQuantizationType[kind]), raw_dtype=GGMLQuantizationType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+FOLDER.mkdir(exist_ok=True)
+blocks()
+values()

@@ -1,0 +1,45 @@
+import type { QuantizedLinear } from "../../quantize/quantized-linear.js";
+import { integerZeros } from "../integer-zeros.js";
+import { floatsAt, halvesOfBlocks } from "./halves.js";
+import { BLOCK_WEIGHTS, checkNibbles, CODE_WORDS, packNibbles, unpackNibbles } from "./nibbles.js";
+import { codeWords, halvesIn } from "./words.js";
+
+const HALVES = 10;
+
+/**
+ * Q4_1 blocks [out, in / 32, 20] of an asymmetric linear of 4 bits: f16 d, f16 m, 32 nibbles; w = d · q + m. Integer zero points are
+ * held where float16 holds scale · zero: `InputError` where it does not.
+ */
+export function packQ4_1(name: string, linear: QuantizedLinear): Uint8Array<ArrayBuffer> {
+  const codes = codeWords(linear.codes);
+  const scales = halvesOfBlocks(linear.scales, linear, `the scales of ${name}`);
+  const offsets = linear.offsets ?? linear.scales.map((scale, i) => 0 - scale * linear.zeros[i]);
+  const minimums = halvesOfBlocks(offsets, linear, `the minimums of ${name}`);
+  const out = new Uint16Array(scales.length * HALVES);
+  let seen = 0;
+  for (let block = 0; block < scales.length; block++) {
+    out[block * HALVES] = scales[block];
+    out[block * HALVES + 1] = minimums[block];
+    seen |= packNibbles(codes, block * CODE_WORDS, out, block * HALVES + 2);
+  }
+  checkNibbles(seen);
+  return new Uint8Array(out.buffer);
+}
+
+/**
+ * The inverse, in groups of 32, with integer zero points where the minimums are multiples of the scales. Throws `InputError` where a
+ * scale or a minimum is not finite.
+ */
+export function unpackQ4_1(name: string, bytes: Uint8Array<ArrayBuffer>, outFeatures: number, inFeatures: number): QuantizedLinear {
+  const packed = halvesIn(bytes);
+  const scales = floatsAt(packed, 0, HALVES, `the scales of ${name}`);
+  const offsets = floatsAt(packed, 1, HALVES, `the minimums of ${name}`);
+  const codes = new Uint32Array(scales.length * CODE_WORDS);
+  for (let block = 0; block < scales.length; block++) unpackNibbles(packed, block * HALVES + 2, codes, block * CODE_WORDS);
+  const scheme = { bits: 4, groupSize: BLOCK_WEIGHTS, symmetric: false, scaleDtype: "F16" } as const;
+  const zeros = integerZeros(scales, offsets, scheme.bits);
+  const common = { outFeatures, inFeatures, codes: new Uint8Array(codes.buffer), scales };
+  return zeros === undefined
+    ? { ...common, scheme: { ...scheme, offsets: "float" }, zeros: new Uint8Array(scales.length), offsets }
+    : { ...common, scheme, zeros };
+}
