@@ -185,7 +185,7 @@ export async function planQuantize(options: PlanOptions): Promise<PlannedRun> {
     const { plan, sourceBytes, bytes, shards } = prepared;
     const estimate = measure === true ? await estimateOf(engine, prepared, threads) : undefined;
     return {
-      plan, sourceBytes, bytes, shards: shards.map(({ file, size }) => ({ file, size })), overview: overviewOf(prepared, threads ?? availableParallelism()),
+      plan, sourceBytes, bytes, shards: shards.map(({ file, size }) => ({ file, size })), overview: await overviewOf(prepared, threads ?? availableParallelism()),
       ...(estimate && { estimate }),
     };
   } finally {

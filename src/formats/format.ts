@@ -36,7 +36,7 @@ export interface FormatRun {
 }
 
 /** A program that reads a format. */
-export type Program = "transformers" | "GPTQModel" | "vLLM" | "llama.cpp";
+export type Program = "transformers" | "GPTQModel" | "vLLM" | "llama.cpp" | "mlx-lm";
 
 /** What one program will not take of a checkpoint, though the format can hold it. */
 export interface Note {
@@ -52,8 +52,12 @@ export interface Format {
   readonly name: string;
   /** The dtype in which the format keeps scales, for a model whose weights are of `modelDtype` (F16, BF16, F32). */
   scaleDtype(modelDtype: ScaleDtype): ScaleDtype;
+  /** How it keeps where a group's grid lies that is not symmetric: as a float; absent: as an integer zero point. */
+  readonly offsets?: "float";
   /** Why this format cannot hold such a run at all; undefined if it can. Exact text is part of the interface. */
-  refusesRun(run: { readonly bits: number; readonly symmetric: boolean; readonly order: Order }): string | undefined;
+  refusesRun(run: { readonly bits: number; readonly symmetric: boolean; readonly order: Order; readonly lmHead?: number | undefined }): string | undefined;
+  /** Group sizes to choose from, the first one first; the first that takes in most weights is taken. Default 128, 64, 32. */
+  readonly groupSizes?: readonly number[];
   /** Why this format, or its readers, cannot hold a linear of this shape; undefined if they can. */
   refusesLinear(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string | undefined;
   /** The programs that read it, each where no note says otherwise. */
@@ -66,8 +70,12 @@ export interface Format {
   layout(name: string, linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme, order: Order): TensorSpec[];
   /** The same tensors with their bytes, in the same order. */
   pack(name: string, linear: QuantizedLinear): Tensor[];
-  /** quantization_config for config.json, and further files (name → JSON) that the format's readers look for. */
-  config(run: FormatRun): { readonly quantizationConfig: Record<string, unknown>; readonly files: Record<string, unknown> };
+  /** What the format's readers look for: quantization_config and further keys in config.json, and further files (name → JSON). */
+  config(run: FormatRun): {
+    readonly quantizationConfig?: Record<string, unknown>;
+    readonly configKeys?: Record<string, unknown>;
+    readonly files: Record<string, unknown>;
+  };
   /** Reads the config of a checkpoint in this format: undefined if it is of another format, `InputError` if it contradicts itself. */
   detect(quantizationConfig: Record<string, unknown>): PackedFormat | undefined;
   /** For formats whose files are not safetensors under the names that the source has. */
@@ -115,6 +123,8 @@ export interface Container {
     readonly shards: readonly Shard[];
     /** Further small files that make it loadable, written last. */
     readonly files: ReadonlyMap<string, Uint8Array>;
+    /** Further keys of config.json. */
+    readonly configKeys?: Readonly<Record<string, unknown>>;
   }>;
 }
 

@@ -1,22 +1,24 @@
 import { open, readdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { CHECKPOINT_FILE, WEIGHTS_FOLDER } from "../publish/weights.js";
 import { FileBlob } from "./file-blob.js";
 import { hashFile } from "./scratch-file.js";
 import type { FinishedFiles } from "./sink.js";
 
-/** The files that lie in a folder; hidden ones and subfolders are no part of a checkpoint. */
+/** The files that lie in a folder; hidden ones are no part of a checkpoint, and of those in subfolders only weights are. */
 export function finishedFolder(folder: string): FinishedFiles {
   const sizeOf = async (name: string): Promise<number | undefined> => {
     const found = await stat(join(folder, name)).catch(() => undefined);
     // A name from an index may be hostile: it must not lead out of the folder.
-    return name === basename(name) && found?.isFile() === true ? found.size : undefined;
+    const inside = name.split("/").every((part) => part === basename(part) && part !== "..");
+    return inside && found?.isFile() === true ? found.size : undefined;
   };
   return {
     label: folder,
 
     async list() {
       const files = new Map<string, number>();
-      for (const name of (await readdir(folder)).sort()) {
+      for (const name of [...(await readdir(folder)), ...(await nestedWeights(folder))].sort()) {
         const size = name.startsWith(".") ? undefined : await sizeOf(name);
         if (size !== undefined) files.set(name, size);
       }
@@ -40,4 +42,10 @@ export function finishedFolder(folder: string): FinishedFiles {
 
     readFile: (name) => readFile(join(folder, name), "utf8").catch(() => undefined),
   };
+}
+
+/** The files of a checkpoint that lie in a subfolder, as `onnx/model_q4.onnx`. */
+export async function nestedWeights(folder: string): Promise<string[]> {
+  const names = await readdir(join(folder, WEIGHTS_FOLDER)).catch(() => []);
+  return names.map((name) => `${WEIGHTS_FOLDER}/${name}`).filter((name) => CHECKPOINT_FILE.test(name));
 }

@@ -1,8 +1,8 @@
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { InputError } from "../errors.js";
 import { CHECKPOINT_FILE } from "../publish/weights.js";
-import { finishedFolder } from "./finished-folder.js";
+import { finishedFolder, nestedWeights } from "./finished-folder.js";
 import { lockFolder } from "./folder-lock.js";
 import { hashFile, scratchFile, writeAll } from "./scratch-file.js";
 import type { ScratchFile, Sink } from "./sink.js";
@@ -23,10 +23,19 @@ export async function openFolderSink(folder: string): Promise<Sink> {
   /** The journal's last line: those who log at the same time must not write to the same place. */
   let logged: Promise<void> = Promise.resolve();
 
+  /** Where a file grows. Those for a subfolder lie beside the others. */
+  const draftOf = (name: string): string => join(work, name.replaceAll("/", "%"));
+  /** Gives a file its name. */
+  const publish = async (name: string): Promise<void> => {
+    const path = join(folder, name);
+    if (name.includes("/")) await mkdir(dirname(path), { recursive: true });
+    await rename(draftOf(name), path);
+  };
+
   const handle = async (name: string): Promise<FileHandle> => {
     let file = files.get(name);
     if (file === undefined) {
-      const path = join(work, name);
+      const path = draftOf(name);
       // "r+" keeps what is there; "w+" would empty it.
       file = await open(path, "r+").catch((error: unknown) => {
         if ((error as NodeJS.ErrnoException).code === "ENOENT") return open(path, "w+");
@@ -79,7 +88,7 @@ export async function openFolderSink(folder: string): Promise<Sink> {
       await explain(folder, file.truncate(size).then(() => file.sync()));
       const hash = await hashFile(file, size);
       await forget(shard);
-      await explain(folder, rename(join(work, shard), join(folder, shard)));
+      await explain(folder, publish(shard));
       if (hash === undefined) throw new Error(`${shard} shrank while it was written`);
       return hash;
     },
@@ -87,12 +96,11 @@ export async function openFolderSink(folder: string): Promise<Sink> {
     deleteShard: (shard) => explain(folder, rm(join(folder, shard), { force: true })),
 
     async writeFile(name, bytes) {
-      const draft = join(work, name);
-      await explain(folder, writeFile(draft, bytes, { flush: true }).then(() => rename(draft, join(folder, name))));
+      await explain(folder, writeFile(draftOf(name), bytes, { flush: true }).then(() => publish(name)));
     },
 
     async scratch(name): Promise<ScratchFile> {
-      const file = scratchFile(await explain(folder, handle(name)), join(work, name));
+      const file = scratchFile(await explain(folder, handle(name)), draftOf(name));
       return {
         ...file,
         write: (offset, bytes) => explain(folder, file.write(offset, bytes)),
@@ -106,7 +114,7 @@ export async function openFolderSink(folder: string): Promise<Sink> {
     async reset() {
       await empty();
       // What makes a folder loadable goes first, so that it is never half of one checkpoint and half of another.
-      const names = (await readdir(folder)).filter((name) => CHECKPOINT_FILE.test(name));
+      const names = [...(await readdir(folder)), ...(await nestedWeights(folder))].filter((name) => CHECKPOINT_FILE.test(name));
       for (const name of names.sort()) await explain(folder, rm(join(folder, name)));
     },
 

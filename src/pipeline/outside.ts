@@ -4,8 +4,8 @@ import type { Checkpoint } from "../source/checkpoint.js";
 import { chunksOf, type FileRange } from "../source/ranges.js";
 import { PassingRows } from "./passing-rows.js";
 import { rangesOf, type Reading } from "./reading.js";
-import type { ShardWriter } from "./shard-writer.js";
 import type { Stopwatch } from "./stopwatch.js";
+import type { StoredWriter } from "./stored-writer.js";
 
 /** What is copied passes through memory in pieces. */
 export const COPY_BYTES = 32 << 20;
@@ -24,10 +24,10 @@ export class Outside {
   }
 
   /** @param reading one of which `pieces` are the first steps */
-  async copy({ checkpoint: { source, tensors }, enter }: Reading, writer: ShardWriter, watch: Stopwatch, signal: AbortSignal | undefined): Promise<void> {
+  async copy({ checkpoint: { source, tensors }, enter }: Reading, writer: StoredWriter, watch: Stopwatch, signal: AbortSignal | undefined): Promise<void> {
     for (const name of this.names) {
       const { start, end } = tensors.get(name)!;
-      if (start === end) await writer.writePart(name, 0, new Uint8Array());
+      if (start === end) await writer.take(name, new Uint8Array());
     }
     for (const [step, { file, start, end }] of this.pieces.entries()) {
       signal?.throwIfAborted();
@@ -40,7 +40,7 @@ export class Outside {
         if (tensor.file !== file || from >= to) continue;
         const part = bytes.subarray(from - start, to - start);
         if (name === this.decoder?.embedding.tensor) this.rows?.take(from - tensor.start, part);
-        await watch.time("write", () => writer.writePart(name, from - tensor.start, part));
+        await watch.time("write", () => writer.take(name, part));
       }
     }
     this.passed = true;

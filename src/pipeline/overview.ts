@@ -1,12 +1,11 @@
 import { InputError } from "../errors.js";
-import type { LinearPlan } from "../formats/format.js";
+import type { Format, LinearPlan } from "../formats/format.js";
 import { FORMATS } from "../formats/formats.js";
 import { verdictsOf, type Verdict } from "../formats/verdicts.js";
 import { byteSize } from "../safetensors/dtypes.js";
-import { planShards } from "../safetensors/layout.js";
 import { calibrationTokens, needsOf, type Needs } from "./estimate.js";
 import { planRun, type Plan } from "./plan.js";
-import type { PreparedRun } from "./prepare-run.js";
+import { factsOf, laidOut, type PreparedRun } from "./prepare-run.js";
 
 /** Linears that are alike: one module of every layer, treated in one way. */
 export interface LinearKind {
@@ -67,7 +66,7 @@ export interface Overview {
 }
 
 /** Describes a prepared run. @param threads that will compute */
-export function overviewOf(run: PreparedRun, threads: number): Overview {
+export async function overviewOf(run: PreparedRun, threads: number): Promise<Overview> {
   const { checkpoint, decoder, plan, sourceBytes, bytes, shards, settings } = run;
   const { model_type: type } = checkpoint.config;
   const others = [...FORMATS].filter(({ name }) => name !== settings.format);
@@ -82,7 +81,7 @@ export function overviewOf(run: PreparedRun, threads: number): Overview {
     bitsPerWeight: plan.bitsPerWeight, groupSize: plan.groupSize,
     calibrationTokens: calibrationTokens(run).tokens,
     needs: needsOf(run, threads),
-    formats: [inFormat(run, settings.format, plan, bytes), ...others.map(({ name }) => otherFormat(run, name))],
+    formats: [inFormat(run, settings.format, plan, bytes), ...(await Promise.all(others.map((format) => otherFormat(run, format))))],
     notices: plan.notices,
   };
 }
@@ -91,14 +90,14 @@ function inFormat({ decoder }: PreparedRun, format: string, plan: Plan, bytes: n
   return { format, bytes, bitsPerWeight: plan.bitsPerWeight, programs: verdictsOf(FORMATS.find(({ name }) => name === format)!, plan.linears, decoder !== undefined) };
 }
 
-function otherFormat(run: PreparedRun, format: string): FormatOverview {
-  const { checkpoint, decoder, settings } = run;
+async function otherFormat(run: PreparedRun, format: Format): Promise<FormatOverview> {
+  const settings = { ...run.settings, format: format.name };
   try {
-    const plan = planRun(checkpoint.tensors, decoder, { ...settings, format }, FORMATS.find(({ name }) => name === format)!);
-    return inFormat(run, format, plan, planShards(plan.outputs, settings.maxShardSize).reduce((sum, { size }) => sum + size, 0));
+    const { plan, bytes } = await laidOut({ ...run, settings, plan: planRun(factsOf(run), settings, format) }, format);
+    return inFormat(run, format.name, plan, bytes);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    return { format, refusal: error.message };
+    return { format: format.name, refusal: error.message };
   }
 }
 

@@ -1,5 +1,5 @@
 import { InputError } from "../errors.js";
-import type { BitsMix, Format, FormatRun, LinearPlan } from "../formats/format.js";
+import type { BitsMix, Format, FormatRun, LinearPlan, ModelFacts, Stored } from "../formats/format.js";
 import type { Decoder } from "../model/decoder.js";
 import { lmHeadOf } from "../model/head.js";
 import type { QuantScheme, ScaleDtype } from "../quantize/scheme.js";
@@ -7,6 +7,7 @@ import { byteSize } from "../safetensors/dtypes.js";
 import type { TensorSpec } from "../safetensors/tensor.js";
 import { kindOf, wishesOf, type Wish } from "./module-rules.js";
 import type { ResolvedSettings } from "./options.js";
+import { schemeFor } from "./scheme-for.js";
 import { planLmHead } from "./tables.js";
 
 /** What will be made of a checkpoint, known from its headers alone. */
@@ -17,8 +18,10 @@ export interface Plan {
   readonly groupSize: number;
   /** The output's tensors in the order in which they are written: those of no layer first, then layer by layer. */
   readonly outputs: readonly TensorSpec[];
-  /** What each tensor of the checkpoint becomes, by name. */
+  /** What each tensor of the checkpoint becomes, by name; nothing where the format leaves it out. */
   readonly outputsOf: ReadonlyMap<string, readonly string[]>;
+  /** How the tensors that are not quantized are stored, by name. */
+  readonly stored: ReadonlyMap<string, Stored>;
   /** The checkpoint's tensors that belong to no layer and stay as they are. */
   readonly outside: readonly string[];
   /** The checkpoint's tensors of each layer; an lm_head that is quantized comes behind them as a layer of its own. */
@@ -41,35 +44,31 @@ interface Candidate {
   readonly inFeatures: number;
 }
 
-/** Group sizes to choose from, the one with the fewest scales first. */
+/** Group sizes to choose from where a format has no others, the one with the fewest scales first. */
 const GROUP_SIZES = [128, 64, 32];
 
 /**
  * Decides for every linear whether and how it is quantized, and lays out the output.
- * @param tensors the checkpoint's headers
- * @param decoder absent for an architecture that is not known: then any 2-D weight inside a numbered layer is a linear
+ * @param model of an architecture that is not known any 2-D weight inside a numbered layer is a linear
  * @param surveyed what a survey chose for linears of which nothing is asked by name
- * Throws `InputError` where the format cannot hold such a run, or nothing would be quantized.
+ * Throws `InputError` where the format cannot hold such a run or this model, or nothing would be quantized.
  */
-export function planRun(
-  tensors: ReadonlyMap<string, TensorSpec>,
-  decoder: Decoder | undefined,
-  settings: ResolvedSettings,
-  format: Format,
-  surveyed?: ReadonlyMap<string, Wish>,
-): Plan {
+export function planRun(model: ModelFacts, settings: ResolvedSettings, format: Format, surveyed?: ReadonlyMap<string, Wish>): Plan {
+  const { tensors, decoder } = model;
+  const refusal = format.container?.refusesModel(model);
+  if (refusal !== undefined) throw new InputError(refusal);
   const candidates = decoder === undefined ? linearsByShape(tensors) : linearsOf(decoder);
   if (candidates.length === 0) throw new InputError("there is nothing to quantize: no layer has a two-dimensional float weight");
   const { of: byName, followers } = wishesOf(settings, candidates);
   const wishes = new Map([...(surveyed ?? []), ...byName]);
   for (const bits of new Set(candidates.map(({ name }) => wishes.get(name) ?? settings.bits))) {
-    const refusal = bits === "keep" ? undefined : format.refusesRun({ ...settings, bits });
-    if (refusal !== undefined) throw new InputError(refusal);
+    const why = bits === "keep" ? undefined : format.refusesRun({ ...settings, bits });
+    if (why !== undefined) throw new InputError(why);
   }
 
-  const sizes = settings.groupSize === -1 ? [-1] : GROUP_SIZES.filter((size) => size <= (settings.groupSize ?? Infinity));
+  const sizes = sizesFor(settings, format);
   const trials = sizes.map((groupSize) => assign(candidates, groupSize, tensors, settings, format, wishes));
-  // The first is the largest size, and only a size that takes in more weights may replace it.
+  // The first is the preferred size, and only a size that takes in more weights may replace it.
   const best = trials.reduce((most, trial) => (trial.quantized > most.quantized ? trial : most));
   if (best.quantized === 0) {
     const reasons = [...new Set(best.linears.map(({ why }) => why))].join("; ");
@@ -83,11 +82,16 @@ export function planRun(
   if (lmHead !== undefined) layers.push([`${lmHead.name}.weight`]);
   const layered = new Set(layers.flat());
   const outside = [...tensors.keys()].filter((name) => !layered.has(name)).sort();
-  const specs = new Map([...outside, ...layers.flat()].map((name): [string, TensorSpec[]] => {
+  const names = [...outside, ...layers.flat()];
+  const stored = new Map(names.filter((name) => !planned.has(name)).flatMap((name): [string, Stored][] => {
+    const own = storedAs(tensors.get(name)!, model, format);
+    return own === undefined ? [] : [[name, own]];
+  }));
+  const specs = new Map(names.map((name): [string, TensorSpec[]] => {
     const linear = planned.get(name);
     if (linear?.scheme !== undefined) return [name, format.layout(linear.name, linear, linear.scheme, settings.order)];
-    const { dtype, shape } = tensors.get(name)!;
-    return [name, [{ name, dtype, shape }]];
+    const own = stored.get(name);
+    return [name, own === undefined ? [] : [own.spec]];
   }));
   const packedBytes = [...planned.keys()].flatMap((name) => specs.get(name)!).reduce((sum, { dtype, shape }) => sum + byteSize(dtype, shape), 0);
   return {
@@ -95,7 +99,7 @@ export function planRun(
     groupSize: chosen.groupSize,
     outputs: [...specs.values()].flat(),
     outputsOf: new Map([...specs].map(([name, made]) => [name, made.map((spec) => spec.name)])),
-    outside, layers,
+    stored, outside, layers,
     byName: new Set(byName.keys()),
     mix: mixOf(chosen.linears.flatMap(({ scheme }) => (scheme === undefined ? [] : [scheme.bits]))),
     bitsPerWeight: (8 * packedBytes) / chosen.quantized,
@@ -126,6 +130,21 @@ export function formatRun(plan: Plan, settings: ResolvedSettings, decoder: Decod
   };
 }
 
+/** Group sizes to try: what is asked for and what is smaller, or what the format prefers. */
+function sizesFor({ groupSize }: ResolvedSettings, format: Format): readonly number[] {
+  if (groupSize === undefined) return format.groupSizes ?? GROUP_SIZES;
+  return groupSize === -1 ? [-1] : GROUP_SIZES.filter((size) => size <= groupSize);
+}
+
+/** How a tensor that is not quantized is stored: as it is, where the format has no container that says otherwise; undefined where it is left out. */
+function storedAs({ name, dtype, shape }: TensorSpec, model: ModelFacts, { container }: Format): Stored | undefined {
+  const spec = { name, dtype, shape };
+  if (container === undefined) return { spec, unit: 1, convert: (bytes) => bytes };
+  const stored = container.stored(spec, model);
+  if (stored !== undefined && byteSize(dtype, shape) % stored.unit !== 0) throw new Error(`${name} is no whole number of units of ${String(stored.unit)} bytes`);
+  return stored;
+}
+
 interface Trial {
   readonly groupSize: number;
   readonly linears: readonly LinearPlan[];
@@ -151,12 +170,7 @@ function assign(
       refusals.set(linear.stage, KEPT);
       return undefined;
     }
-    const scheme = {
-      bits,
-      groupSize: groupSize === -1 ? linear.inFeatures : groupSize,
-      symmetric: settings.symmetric,
-      scaleDtype: format.scaleDtype(modelDtype(tensors.get(`${linear.name}.weight`)!)),
-    };
+    const scheme = schemeFor(format, linear, bits, groupSize, settings.symmetric, modelDtype(tensors.get(`${linear.name}.weight`)!));
     const why = format.refusesLinear(linear, scheme);
     // One that must stay keeps its siblings back: readers fuse them into one matrix.
     if (why !== undefined && !refusals.has(linear.stage)) refusals.set(linear.stage, why);

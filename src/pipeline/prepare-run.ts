@@ -1,11 +1,14 @@
 import { InputError } from "../errors.js";
+import type { Format, ModelFacts } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
 import type { Decoder } from "../model/decoder.js";
 import { checkShapes } from "../model/check-shapes.js";
 import { decoderOf } from "../model/decoder-of.js";
-import { planShards, type Shard } from "../safetensors/layout.js";
+import { INDEX_FILE } from "../safetensors/index-file.js";
+import { indexJson, planShards, type Shard } from "../safetensors/layout.js";
 import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
+import { VERSION } from "../version.js";
 import { checkTarget } from "./choose-bits.js";
 import type { Wish } from "./module-rules.js";
 import { resolveSettings, type GroupSize, type QuantizeSettings, type ResolvedSettings } from "./options.js";
@@ -18,9 +21,22 @@ export interface PreparedRun {
   readonly settings: ResolvedSettings;
   readonly plan: Plan;
   readonly shards: readonly Shard[];
+  /** Small files without which the shards cannot be read, as their index. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  /** What config.json must say of them. */
+  readonly configKeys?: Readonly<Record<string, unknown>>;
   readonly sourceBytes: number;
+  /** Of the shards. */
   readonly bytes: number;
 }
+
+/** What a run's source is to a format. */
+export function factsOf({ checkpoint, decoder }: Pick<PreparedRun, "checkpoint" | "decoder">): ModelFacts {
+  return { config: checkpoint.config, decoder, tensors: checkpoint.tensors };
+}
+
+/** "shardsmith:VERSION", as formats name their maker. */
+export const QUANTIZER = `shardsmith:${VERSION}`;
 
 /** Reads headers and config, and decides what becomes of every tensor. Throws `InputError` for whatever would not work out. */
 export async function prepareRun(source: Source, given: QuantizeSettings): Promise<PreparedRun> {
@@ -34,26 +50,40 @@ export async function prepareRun(source: Source, given: QuantizeSettings): Promi
   if (decoder !== undefined) checkShapes(decoder, checkpoint.tensors, source.label);
   // Refused here, before anything is opened for writing.
   if (decoder !== undefined) sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, source.label);
-  const plan = planRun(checkpoint.tensors, decoder, settings, format);
+  const plan = planRun(factsOf({ checkpoint, decoder }), settings, format);
   if (settings.targetBits !== undefined) checkTarget({ checkpoint, decoder, settings, plan }, settings.targetBits);
-  return laidOut({ checkpoint, decoder, settings, plan });
+  return laidOut({ checkpoint, decoder, settings, plan }, format);
 }
 
 /** The same run with what a survey chose. */
-export function withBits({ checkpoint, decoder, settings: given, plan: { groupSize } }: PreparedRun, wishes: ReadonlyMap<string, Wish>): PreparedRun {
+export function withBits({ checkpoint, decoder, settings: given, plan: { groupSize } }: PreparedRun, wishes: ReadonlyMap<string, Wish>): Promise<PreparedRun> {
   // Costs were counted at this size.
   const settings = { ...given, groupSize: groupSize as GroupSize };
-  return laidOut({ checkpoint, decoder, settings, plan: planRun(checkpoint.tensors, decoder, settings, formatByName(settings.format), wishes) });
+  const format = formatByName(settings.format);
+  return laidOut({ checkpoint, decoder, settings, plan: planRun(factsOf({ checkpoint, decoder }), settings, format, wishes) }, format);
 }
 
-function laidOut(run: Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">): PreparedRun {
-  const shards = planShards(run.plan.outputs, run.settings.maxShardSize);
+/** Lays out the files of a planned run. Throws `InputError` for a model that the format's files cannot hold. */
+export async function laidOut(run: Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">, format: Format): Promise<PreparedRun> {
+  const files = await filesOf(run, format);
   const sum = (sizes: Iterable<number>): number => [...sizes].reduce((total, size) => total + size, 0);
   return {
-    ...run, shards,
+    ...run, ...files,
     sourceBytes: sum([...run.checkpoint.tensors.values()].map(({ start, end }) => end - start)),
-    bytes: sum(shards.map(({ size }) => size)),
+    bytes: sum(files.shards.map(({ size }) => size)),
   };
+}
+
+async function filesOf(run: Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">, { container }: Format): Promise<Pick<PreparedRun, "shards" | "files" | "configKeys">> {
+  const { checkpoint, settings, plan } = run;
+  if (container !== undefined) {
+    return await container.layOut({
+      ...factsOf(run), linears: plan.linears, outputs: plan.outputs, quantizer: QUANTIZER,
+      files: checkpoint.files, readFile: (name) => checkpoint.readFile(name),
+    });
+  }
+  const shards = planShards(plan.outputs, settings.maxShardSize);
+  return { shards, files: new Map(shards.length > 1 ? [[INDEX_FILE, new TextEncoder().encode(indexJson(shards))]] : []) };
 }
 
 /** Most tokens a sequence has unless it is asked for. */

@@ -9,8 +9,6 @@ import { CARD_FILE, modelCard } from "../publish/card.js";
 import type { Publisher } from "../publish/publisher.js";
 import type { LinearReport, Report } from "../report/report.js";
 import { fromFloat32, type FloatDtype } from "../safetensors/floats.js";
-import { INDEX_FILE } from "../safetensors/index-file.js";
-import { indexJson } from "../safetensors/layout.js";
 import type { Checkpoint } from "../source/checkpoint.js";
 import { KeptSource } from "../source/kept-source.js";
 import type { Source } from "../source/source.js";
@@ -25,9 +23,10 @@ import type { JournalEntry, RunIdentity } from "./journal.js";
 import { quantizeLayer } from "./layer.js";
 import { streamsOf } from "./options.js";
 import { COPY_BYTES, Outside } from "./outside.js";
+import { packerOf } from "./pack.js";
 import { formatRun } from "./plan.js";
 import type { Wish } from "./module-rules.js";
-import { withBits, type PreparedRun } from "./prepare-run.js";
+import { factsOf, QUANTIZER, withBits, type PreparedRun } from "./prepare-run.js";
 import type { LayerRun } from "./passage.js";
 import { Progress } from "./progress.js";
 import { published, publishFinished, standingCard } from "./push.js";
@@ -37,6 +36,7 @@ import type { ScratchFile, Sink } from "./sink.js";
 import { MemoryBudget, Spool } from "./spool.js";
 import { identityOf, REPORT_FILE, whatStands } from "./standing.js";
 import { Stopwatch } from "./stopwatch.js";
+import { StoredWriter } from "./stored-writer.js";
 import { surveyed } from "./run-survey.js";
 import { surveyModel } from "./survey.js";
 import { Uploads } from "./uploads.js";
@@ -114,7 +114,7 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
     let chosen = prepared;
     if (settings.targetBits !== undefined) {
       const survey = await choiceOf(job, settings.targetBits, calibration!, engine, standing.entries, warnings, emit);
-      chosen = withBits({ ...prepared, checkpoint: survey.checkpoint }, survey.wishes);
+      chosen = await withBits({ ...prepared, checkpoint: survey.checkpoint }, survey.wishes);
       const kept = chosen.plan.linears.filter(({ name, scheme }) => scheme === undefined && prepared.plan.linears.find((linear) => linear.name === name)?.scheme !== undefined);
       emit({ type: "choice", targetBits: settings.targetBits, mix: chosen.plan.mix, kept: kept.length });
       tellPlan(chosen);
@@ -200,6 +200,7 @@ function megabytes(bytes: number): string {
 /** One run from its journal to its report. */
 class Run {
   private readonly writer: ShardWriter;
+  private readonly storedWriter: StoredWriter;
   private readonly shards: ShardReport[] = [];
   private readonly linears: LinearReport[] = [];
   private readonly plans: ReadonlyMap<string, LinearPlan>;
@@ -224,6 +225,7 @@ class Run {
     private readonly emit: (event: QuantizeEvent) => void,
   ) {
     this.writer = new ShardWriter(job.sink, prepared.shards);
+    this.storedWriter = new StoredWriter(this.writer, prepared.plan.stored);
     this.plans = new Map(prepared.plan.linears.map((linear) => [linear.name, linear]));
     const { checkpoint, plan, decoder, settings: { memory } } = prepared;
     this.batches = batchesOf(calibration?.set.sequences ?? []);
@@ -242,7 +244,7 @@ class Run {
     this.progress.begin(resumed);
     try {
       if (next < 0) {
-        await this.outside.copy(this.reading, this.writer, this.watch, this.job.signal);
+        await this.outside.copy(this.reading, this.storedWriter, this.watch, this.job.signal);
         await this.commit({ layer: -1, linears: [] });
       }
       if (this.calibration === undefined) await this.round(resumed);
@@ -345,8 +347,8 @@ class Run {
 
   private linearRun(layer: number, reports: LinearReport[]): LinearRun {
     return {
-      engine: this.engine, checkpoint: this.reading.checkpoint, format: formatByName(this.prepared.settings.format), settings: this.prepared.settings,
-      writer: this.writer, watch: this.watch, signal: this.job.signal,
+      engine: this.engine, checkpoint: this.reading.checkpoint, settings: this.prepared.settings,
+      pack: packerOf(formatByName(this.prepared.settings.format), factsOf(this.prepared)), writer: this.writer, watch: this.watch, signal: this.job.signal,
       onLinear: (report) => {
         reports.push(report);
         this.linears.push(report);
@@ -406,8 +408,8 @@ class Run {
 
   /** Writes other values in a tensor's place. */
   private async replace(name: string, values: Float32Array): Promise<void> {
-    const { dtype, shape } = this.prepared.checkpoint.tensors.get(name)!;
-    await this.watch.time("write", () => this.writer.write({ name, dtype, shape, bytes: fromFloat32(values, dtype as FloatDtype) }));
+    const { dtype } = this.prepared.checkpoint.tensors.get(name)!;
+    await this.watch.time("write", () => this.storedWriter.take(name, fromFloat32(values, dtype as FloatDtype)));
   }
 
   /** Copies a tensor that stays as it is, in pieces. */
@@ -418,7 +420,7 @@ class Run {
     do {
       const piece = Math.min(end, at + COPY_BYTES);
       const bytes = await this.watch.time("read", () => checkpoint.source.read(file, at, piece));
-      await this.watch.time("write", () => this.writer.writePart(name, at - start, bytes));
+      await this.watch.time("write", () => this.storedWriter.take(name, bytes));
       at = piece;
     } while (at < end);
   }
@@ -475,9 +477,9 @@ class Run {
   /** Writes everything that makes the output loadable, config.json last. */
   private async seal(resumed: number): Promise<Report> {
     const { sink, source, publisher } = this.job;
-    const { checkpoint, plan, settings, decoder, shards, sourceBytes, bytes } = this.prepared;
+    const { checkpoint, plan, settings, decoder, files, configKeys, sourceBytes, bytes } = this.prepared;
     const encode = (value: unknown): Uint8Array => new TextEncoder().encode(typeof value === "string" ? value : `${JSON.stringify(value, null, 2)}\n`);
-    const { quantizationConfig, files } = formatByName(settings.format).config(formatRun(plan, settings, decoder, `shardsmith:${VERSION}`));
+    const { quantizationConfig, configKeys: formatKeys, files: configFiles } = formatByName(settings.format).config(formatRun(plan, settings, decoder, QUANTIZER));
     const set = this.calibration?.set;
     const written = new Map<string, Uint8Array>();
     const write = async (name: string, content: Uint8Array): Promise<void> => {
@@ -494,9 +496,9 @@ class Run {
       sourceBytes, bytes, bitsPerWeight: plan.bitsPerWeight,
       shards: this.shards, seconds: this.watch.elapsed(), parts: this.watch.parts, resumedAtLayer: resumed,
     };
-    for (const [name, value] of Object.entries(files)) await write(name, encode(value));
-    if (shards.length > 1) await write(INDEX_FILE, encode(indexJson(shards)));
-    const config = { ...checkpoint.config, quantization_config: quantizationConfig };
+    for (const [name, value] of Object.entries(configFiles)) await write(name, encode(value));
+    for (const [name, content] of files) await write(name, content);
+    const config = { ...checkpoint.config, ...formatKeys, ...configKeys, ...(quantizationConfig && { quantization_config: quantizationConfig }) };
     await write(CARD_FILE, encode(await this.card(report, config, sourceCard)));
     await write("config.json", encode(config));
     await write(REPORT_FILE, encode(report));

@@ -4,6 +4,7 @@ import type { Decoder } from "../model/decoder.js";
 import { lmHeadOf } from "../model/head.js";
 import type { ScaleDtype } from "../quantize/scheme.js";
 import type { ResolvedSettings } from "./options.js";
+import { schemeFor } from "./scheme-for.js";
 
 /**
  * Plans lm_head, where it is to be quantized; it gets the group size of the other linears. Throws `InputError` where the model or the
@@ -20,7 +21,7 @@ export function planLmHead(
   if (linear === undefined) {
     throw new InputError("lm_head cannot be quantized: this model has none of its own, its embedding serves as lm_head (tie_word_embeddings). Leave it as it is");
   }
-  const scheme = { bits, groupSize: groupSize === -1 ? linear.inFeatures : groupSize, symmetric, scaleDtype: format.scaleDtype(modelDtype(decoder.lmHead.tensor)) };
+  const scheme = schemeFor(format, linear, bits, groupSize, symmetric, modelDtype(decoder.lmHead.tensor));
   const refusal = format.refusesRun({ ...settings, bits }) ?? format.refusesLinear(linear, scheme);
   if (refusal !== undefined) throw new InputError(`lm_head cannot be quantized in the ${format.name} format: ${refusal}`);
   return { ...linear, scheme };

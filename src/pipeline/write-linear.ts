@@ -1,11 +1,12 @@
 import type { Engine } from "../engine/engine.js";
-import type { Format, LinearPlan } from "../formats/format.js";
+import type { LinearPlan } from "../formats/format.js";
 import type { HessianProblem, PreparedHessian } from "../quantize/hessian.js";
 import { quantizeLinear, type LinearResult } from "../quantize/linear.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import { quantizeInSlices } from "../quantize/slices.js";
 import type { CrossProblem, Retargeting } from "../quantize/retarget.js";
 import type { LinearReport } from "../report/report.js";
+import type { Tensor } from "../safetensors/tensor.js";
 import type { Checkpoint } from "../source/checkpoint.js";
 import type { ResolvedSettings } from "./options.js";
 import type { ShardWriter } from "./shard-writer.js";
@@ -15,7 +16,8 @@ import type { Stopwatch } from "./stopwatch.js";
 export interface LinearRun {
   readonly engine: Engine;
   readonly checkpoint: Checkpoint;
-  readonly format: Format;
+  /** The format's tensors of a linear. */
+  readonly pack: (name: string, linear: QuantizedLinear) => Tensor[];
   readonly settings: ResolvedSettings;
   readonly writer: ShardWriter;
   readonly watch: Stopwatch;
@@ -91,7 +93,7 @@ function spreadOf(scales: Float64Array): number {
 /** Packs and writes a linear, and reports it. */
 export async function write(run: LinearRun, { plan: { name, outFeatures, inFeatures }, linear, stats, notes, how }: Quantized): Promise<void> {
   const { watch } = run;
-  const tensors = await watch.time("pack", () => run.format.pack(name, linear));
+  const tensors = await watch.time("pack", () => run.pack(name, linear));
   await watch.time("write", async () => {
     for (const tensor of tensors) await run.writer.write(tensor);
   });

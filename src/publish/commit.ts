@@ -74,7 +74,8 @@ async function changes(to: Destination, parent: string, large: readonly LargeFil
       lines.push(lfsLine(file));
     } else lines.push({ key: "file", value: { path: name, encoding: "base64", content: base64(bytes) } });
   }
-  for (const name of standing.keys()) if (CHECKPOINT_FILE.test(name) && !kept.has(name)) lines.push({ key: "deletedFile", value: { path: name } });
+  // Of GGUF files a repo may hold several, one a size, and each is a model of its own.
+  for (const name of standing.keys()) if (CHECKPOINT_FILE.test(name) && !name.endsWith(".gguf") && !kept.has(name)) lines.push({ key: "deletedFile", value: { path: name } });
   return lines;
 }
 

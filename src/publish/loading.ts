@@ -10,13 +10,15 @@ export interface Loaded {
   readonly symmetric: boolean;
 }
 
+/** What transformers needs beside itself for each format that it reads. */
+const PACKAGES: Readonly<Record<string, string>> = { gptq: "optimum gptqmodel", awq: "gptqmodel", "compressed-tensors": "compressed-tensors" };
+
 /** How each program loads a checkpoint, in Markdown. */
 export const LOADING: Readonly<Record<Program, (loaded: Loaded) => string>> = {
   transformers: ({ id, format, symmetric }) => {
-    const packages = format === "gptq" ? "optimum gptqmodel" : "compressed-tensors";
     // Seen with transformers 5.24 and compressed-tensors 0.20.
     const unpack = format === "compressed-tensors" && !symmetric;
-    return `${fenced("sh", `pip install transformers accelerate ${packages}`)}
+    return `${fenced("sh", `pip install transformers accelerate ${PACKAGES[format]}`)}
 
 ${fenced("python", `from transformers import AutoModelForCausalLM, AutoTokenizer${unpack ? ", CompressedTensorsConfig" : ""}
 
@@ -27,6 +29,8 @@ tokenizer = AutoTokenizer.from_pretrained(${quoted(id)})`)}`;
 
 model = GPTQModel.load(${quoted(id)})`),
   vLLM: ({ id }) => fenced("sh", `vllm serve ${id}`),
+  "mlx-lm": ({ id }) => fenced("sh", `pip install mlx-lm
+mlx_lm.generate --model ${id} --prompt "Once upon a time"`),
   "llama.cpp": ({ id, onHub }) => {
     const folder = onHub ? id.replace(/^.*\//, "") : id;
     return `In a clone of llama.cpp. The converter unpacks the weights: the file is as large as the original's, until \`llama-quantize\` makes it smaller.

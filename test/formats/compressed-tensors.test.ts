@@ -6,7 +6,7 @@ import type { FormatRun, LinearPlan } from "#src/formats/format.js";
 import type { QuantScheme } from "#src/quantize/scheme.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
 import type { Tensor } from "#src/safetensors/tensor.js";
-import { legible, quantizedLinears } from "./random-linear.js";
+import { bySuffix, legible, quantizedLinears } from "./random-linear.js";
 
 const scheme: QuantScheme = { bits: 4, groupSize: 16, symmetric: false, scaleDtype: "BF16" };
 const linear: QuantizedLinear = {
@@ -17,10 +17,6 @@ const linear: QuantizedLinear = {
   scales: new Float32Array(36).fill(0.5),
   zeros: new Uint8Array(36).fill(5),
 };
-
-function bySuffix(tensors: readonly Tensor[]): Map<string, Tensor> {
-  return new Map(tensors.map((tensor) => [tensor.name.slice("m.".length), tensor]));
-}
 
 function configFor({ bits, groupSize, symmetric }: QuantScheme): Record<string, unknown> {
   const weights = { num_bits: bits, type: "int", symmetric, strategy: "group", group_size: groupSize };
@@ -60,7 +56,7 @@ describe("compressed-tensors tensors", () => {
   it("come back from one group a row", () => {
     const row: QuantizedLinear = { ...linear, scheme: { ...scheme, groupSize: 48 }, scales: new Float32Array(12).fill(2), zeros: new Uint8Array(12).fill(1) };
     const { quantizationConfig } = compressedTensors.config({ ...run, groupSize: -1, linears: [{ ...row, name: "m" }] });
-    expect(compressedTensors.detect(quantizationConfig)!.unpack("m", bySuffix(compressedTensors.pack("m", row)))).toEqual(row);
+    expect(compressedTensors.detect(quantizationConfig!)!.unpack("m", bySuffix(compressedTensors.pack("m", row)))).toEqual(row);
   });
 
   const packed = bySuffix(compressedTensors.pack("m", linear));
@@ -133,12 +129,12 @@ describe("compressed-tensors config", () => {
   it("has a group more where settings differ, and says -1 as channel", () => {
     const linears = [plan("model.layers.0.a"), plan("model.layers.0.c", { bits: 8 }), plan("model.layers.1.a"), plan("model.layers.1.c")];
     const { quantizationConfig } = compressedTensors.config({ ...run, linears });
-    expect(quantizationConfig["config_groups"]).toMatchObject({
+    expect(quantizationConfig!["config_groups"]).toMatchObject({
       group_0: { targets: ["Linear"], weights: { num_bits: 4 } },
       group_1: { targets: ["re:^model\\.layers\\.0\\.c$"], weights: { num_bits: 8 } },
     });
     const rows = compressedTensors.config({ ...run, groupSize: -1, linears: [plan("model.layers.0.a", { groupSize: 128 })] });
-    expect(rows.quantizationConfig["config_groups"]).toEqual({
+    expect(rows.quantizationConfig!["config_groups"]).toEqual({
       group_0: { targets: ["Linear"], weights: { num_bits: 4, type: "int", symmetric: true, strategy: "channel" } },
     });
   });

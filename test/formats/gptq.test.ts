@@ -6,7 +6,7 @@ import { gptq } from "#src/formats/gptq.js";
 import type { QuantScheme } from "#src/quantize/scheme.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
 import type { Tensor } from "#src/safetensors/tensor.js";
-import { legible, quantizedLinears } from "./random-linear.js";
+import { bySuffix, legible, quantizedLinears } from "./random-linear.js";
 
 const scheme: QuantScheme = { bits: 4, groupSize: 32, symmetric: true, scaleDtype: "F16" };
 const linear: QuantizedLinear = {
@@ -17,10 +17,6 @@ const linear: QuantizedLinear = {
   scales: new Float32Array(64).fill(0.5),
   zeros: new Uint8Array(64).fill(8),
 };
-
-function bySuffix(tensors: readonly Tensor[]): Map<string, Tensor> {
-  return new Map(tensors.map((tensor) => [tensor.name.slice("m.".length), tensor]));
-}
 
 function configFor(of: QuantizedLinear): Record<string, unknown> {
   const { bits, groupSize, symmetric } = of.scheme;
@@ -171,8 +167,8 @@ describe("gptq config", () => {
       plan("model.layers.1.mlp.down_proj", "172"),
     ];
     const { quantizationConfig } = gptq.config({ ...run, linears });
-    expect(quantizationConfig["dynamic"]).toEqual({ "-:.*\\.mlp\\.down_proj$": {}, "-:^model\\.layers\\.1\\.mlp\\.up_proj$": {} });
-    expect(quantizationConfig["modules_in_block_to_quantize"]).toEqual([["model.layers.0.mlp.up_proj"]]);
+    expect(quantizationConfig!["dynamic"]).toEqual({ "-:.*\\.mlp\\.down_proj$": {}, "-:^model\\.layers\\.1\\.mlp\\.up_proj$": {} });
+    expect(quantizationConfig!["modules_in_block_to_quantize"]).toEqual([["model.layers.0.mlp.up_proj"]]);
   });
 
   it("takes the settings of most, and says those of others", () => {
@@ -184,7 +180,7 @@ describe("gptq config", () => {
   it("says settings of parts for what vLLM fuses them into as well", () => {
     const names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"];
     const linears = [...names.map((name) => plan(`model.layers.0.${name}`, { bits: 8 })), ...[1, 2].flatMap((layer) => names.map((name) => plan(`model.layers.${layer}.${name}`)))];
-    const dynamic = gptq.config({ ...run, linears }).quantizationConfig["dynamic"] as Record<string, unknown>;
+    const dynamic = gptq.config({ ...run, linears }).quantizationConfig!["dynamic"] as Record<string, unknown>;
     // vLLM and SGLang match the fused name alone, with Python's re.match.
     const asked = (name: string) => Object.entries(dynamic).find(([key]) => new RegExp(key.slice(2)).exec(name)?.index === 0)?.[1];
     for (const name of [...names, "self_attn.qkv_proj", "mlp.gate_up_proj"]) {

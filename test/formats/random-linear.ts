@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { roundToDtype } from "#src/safetensors/floats.js";
 import { BITS, type QuantScheme, type ScaleDtype } from "#src/quantize/scheme.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
+import type { Tensor } from "#src/safetensors/tensor.js";
 
 export interface LinearOptions {
   readonly bits?: readonly QuantScheme["bits"][];
@@ -60,4 +61,9 @@ export function legible(linear: QuantizedLinear): Record<string, unknown> {
     array && Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString("hex");
   const { codes, scales, zeros, groupOf } = linear;
   return { ...linear, codes: hex(codes), scales: hex(scales), zeros: hex(zeros), groupOf: hex(groupOf) };
+}
+
+/** The tensors of the module `m`, by suffix. */
+export function bySuffix(tensors: readonly Tensor[]): Map<string, Tensor> {
+  return new Map(tensors.map((tensor) => [tensor.name.slice("m.".length), tensor]));
 }

@@ -15,7 +15,7 @@ const headers = (linears: Record<string, [number, number]>, dtype: TensorSpec["d
 };
 const plan = (tensors: Map<string, TensorSpec>, settings: QuantizeSettings = {}): Plan => {
   const resolved = resolveSettings({ method: "rtn", ...settings });
-  return planRun(tensors, undefined, resolved, formatByName(resolved.format));
+  return planRun({ config: {}, decoder: undefined, tensors }, resolved, formatByName(resolved.format));
 };
 
 describe("the group size", () => {
