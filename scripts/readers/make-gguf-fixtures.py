@@ -1,6 +1,7 @@
 """Makes test/fixtures/gguf with PyPI's gguf 0.19 (numpy and safetensors beside it), for test/formats/gguf:
 
-blocks.safetensors: for each type, `{type}.blocks` as gguf quantizes random rows, and `{type}.weights` as it dequantizes them.
+blocks.safetensors: for each type, `{type}.blocks` as gguf quantizes random rows, or for those that it only reads random blocks, and `{type}.weights` as it
+dequantizes them.
 values.gguf: a key of every type of value, and small tensors at an alignment of 64.
 """
 
@@ -23,7 +24,19 @@ def blocks() -> None:
         packed = quantize(rng.normal(0, 0.05, (6, 96)).astype(np.float32), kind)
         tensors[f"{name}.blocks"] = packed
         tensors[f"{name}.weights"] = dequantize(packed, kind)
+    packed = random_super_blocks(6, 2)
+    tensors["Q4_K.blocks"] = packed
+    tensors["Q4_K.weights"] = dequantize(packed, GGMLQuantizationType.Q4_K)
     save_file(tensors, FOLDER / "blocks.safetensors")
+
+
+def random_super_blocks(rows: int, count: int) -> np.ndarray:
+    """Q4_K: two steps in float16, the second one once 0, and 140 bytes that may be anything."""
+    rng = np.random.default_rng(8)
+    steps = rng.uniform(1e-5, 1e-3, (rows, count, 2)).astype(np.float16)
+    steps[0, 0, 1] = 0
+    rest = rng.integers(0, 256, (rows, count, 140), dtype=np.uint8)
+    return np.concatenate([steps.view(np.uint8), rest], axis=-1).reshape(rows, count * 144)
 
 
 def values() -> None:

@@ -23,8 +23,9 @@ const TURNED_BITS = 3;
 /** By how much the zero point of an asymmetric grid is moved from where the range puts it. */
 export const ZERO_SHIFTS: readonly number[] = [0, -1, 1];
 
-/** By how much of a scale an offset is moved likewise; those of whole steps, by every step up to the last of them. */
-export const OFFSET_SHIFTS: readonly number[] = [0, -0.25, 0.25, -0.5, 0.5];
+/** By how much of a scale an offset is moved at most, either way, and in how many parts of that. */
+const OFFSET_REACH = 0.5;
+const OFFSET_PARTS = 4;
 
 /** Every number of steps with every other, and more than any other kind has. */
 const MOST_CANDIDATES = MOST_STEPS * (MOST_STEPS + 1);
@@ -91,31 +92,31 @@ function zeroPointGrids(scheme: QuantScheme, search: boolean): Proposer {
   };
 }
 
-/** Every factor with all `OFFSET_SHIFTS`. */
+/** Every second hundredth among the factors, which is enough beside offsets as fine as these, with each of them. */
 function floatOffsetGrids(scheme: QuantScheme, search: boolean): Proposer {
   const { bits, scaleDtype } = scheme;
-  const factors = search ? SEARCH_FACTORS[bits] : [1];
-  const shifts = search ? OFFSET_SHIFTS : [0];
+  const factors = search ? SEARCH_FACTORS[bits].filter((factor) => Math.round(100 * factor) % 2 === 0) : [1];
+  const parts = search ? OFFSET_PARTS : 0;
   return (min, max, into) => {
     const span = spanningStep(min, max, scheme);
     if (span === 0) {
       into.add(1, 0, NO_OFFSET);
       return;
     }
-    for (const shift of shifts) {
+    for (let part = -parts; part <= parts; part++) {
       for (const factor of factors) {
         const scale = storedScale(span * factor, scaleDtype);
-        into.add(scale, 0, storedOffset(min * factor + shift * scale, scaleDtype));
+        into.add(scale, 0, storedOffset(min * factor + ((part * OFFSET_REACH) / OFFSET_PARTS) * scale, scaleDtype));
       }
     }
   };
 }
 
-/** Every scale of whole steps between the largest and the least factor, with every offset of whole steps between the largest shifts either way. */
+/** Every scale of whole steps between the largest and the least factor, with every offset of whole steps within reach. */
 function steppedGrids(scheme: QuantScheme, search: boolean): Proposer {
   const factors = SEARCH_FACTORS[scheme.bits];
   const [most, least] = search ? [factors[0], factors[factors.length - 1]] : [1, 1];
-  const reach = search ? Math.max(...OFFSET_SHIFTS) : 0;
+  const reach = search ? OFFSET_REACH : 0;
   return (min, max, into, steps) => {
     const span = spanningStep(min, max, scheme);
     const lowest = wholeSteps(span * least, steps.scale, 1);
