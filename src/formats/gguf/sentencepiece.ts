@@ -1,9 +1,7 @@
 import { InputError } from "../../errors.js";
 import { isJsonObject, quote } from "../../safetensors/json.js";
+import { SPACE, TokenType, type TokenList } from "./token-list.js";
 import { stepsOf, type TokenizerFile } from "./tokenizer-file.js";
-
-/** What SentencePiece writes for a space, and llama.cpp with it. */
-export const SPACE = "▁";
 
 /**
  * For a BPE that works on a whole text with ▁ for its spaces, as SentencePiece's does: whether it puts one before the text.
@@ -31,7 +29,7 @@ export function spacePrefixOf({ normalizers, preTokenizer }: TokenizerFile): boo
  * of that merge, negated, is the token's score. Throws `InputError` where two tokens that make up a third stay apart
  * (llama.cpp would join them), or where a byte has no token.
  */
-export function scoresOf({ vocab, merges, added }: TokenizerFile, size: number): Float32Array<ArrayBuffer> {
+export function scoresOf({ vocab, merges }: TokenizerFile, { tokens, types }: TokenList): Float32Array<ArrayBuffer> {
   for (let byte = 0; byte < 256; byte++) {
     const name = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
     // llama.cpp also takes the character itself, which Gemma has for the tab.
@@ -40,10 +38,10 @@ export function scoresOf({ vocab, merges, added }: TokenizerFile, size: number):
     }
   }
   const ranks = new Map(merges.map(([left, right], rank) => [`${left} ${right}`, rank]));
-  const control = new Set(added.filter(({ special }) => special).map(({ id }) => id));
-  const scores = new Float32Array(size).fill(-merges.length);
-  for (const [token, id] of vocab) {
-    if (control.has(id)) continue;
+  // Lower than any score that joins: what is no result of merges is a single character, or found before them.
+  const scores = new Float32Array(tokens.length).fill(-merges.length);
+  for (const [id, token] of tokens.entries()) {
+    if (types[id] !== TokenType.normal) continue;
     const { parts, lastRank } = merge(token, ranks);
     if (parts.length === 2) throw new InputError(`tokenizer.json: its merges leave ${quote(parts[0])} and ${quote(parts[1])} apart, which llama.cpp would join, since ${quote(token)} is a token`);
     if (parts.length === 1 && lastRank !== undefined) scores[id] = -lastRank;

@@ -5,7 +5,7 @@ import type { ModelToWrite } from "../format.js";
 import { preTokenizerName } from "./pre-tokenizers.js";
 import { scoresOf, spacePrefixOf } from "./sentencepiece.js";
 import { specialTokenKeys } from "./special-tokens.js";
-import { tokenList } from "./token-list.js";
+import { tokenList, type TokenList } from "./token-list.js";
 import { readTokenizerFile, type TokenizerFile } from "./tokenizer-file.js";
 import type { GgufKey } from "./values.js";
 
@@ -16,9 +16,10 @@ const MAX_DEPTH = 64;
  * The keys `tokenizer.*`, with which llama.cpp gives the ids that transformers gives, from the model's tokenizer files; as many tokens as
  * the embedding has rows (`vocabSize`). A byte-level BPE becomes llama.cpp's `gpt2`, one like SentencePiece's its `llama`.
  *
- * What llama.cpp cannot: it does not normalize (Qwen's tokenizers compose letters and accents, NFC); it always takes a space before
- * a text, also where the text begins with one, and after a special token (transformers does neither where the tokenizer has a
- * `Metaspace`, as Mistral's); it knows no `lstrip` or `rstrip` of added tokens. Throws `InputError` for a tokenizer of any other kind.
+ * What llama.cpp cannot: it does not normalize (Qwen's tokenizers compose letters and accents, NFC); where it puts a space before a text,
+ * it does so too where the text begins with one, and after each special token (transformers does neither where the tokenizer has
+ * a `Metaspace`, as Mistral's); GPT-4o's and Mistral Nemo's words end for it at a combining mark; it knows no `lstrip` or `rstrip` of
+ * added tokens. Throws `InputError` for a tokenizer of any other kind.
  */
 export async function tokenizerKeys(model: Pick<ModelToWrite, "config" | "files" | "readFile">, vocabSize: number): Promise<GgufKey[]> {
   const read = async (name: string): Promise<JsonObject | undefined> => (model.files.has(name) ? parseJsonObject(await model.readFile(name), name, MAX_DEPTH) : undefined);
@@ -29,41 +30,36 @@ export async function tokenizerKeys(model: Pick<ModelToWrite, "config" | "files"
   const jinja = model.files.has("chat_template.jinja") ? new TextDecoder().decode(await model.readFile("chat_template.jinja")) : undefined;
 
   const file = readTokenizerFile(json, tokenizerConfig);
-  const { kind, keys } = kindOf(file, vocabSize);
-  const { tokens, types } = tokenList(file, vocabSize, kind);
+  const spacePrefix = spacePrefixOf(file);
+  const list = tokenList(file, vocabSize, spacePrefix === undefined ? "gpt2" : "llama");
   const template = chatTemplateSource(jinja, tokenizerConfig);
   return [
-    ["tokenizer.ggml.model", { type: "string", value: kind }],
-    ...keys,
-    ["tokenizer.ggml.tokens", { type: "array", of: "string", values: tokens }],
-    ["tokenizer.ggml.token_type", { type: "array", of: "i32", values: types }],
-    ...specialTokenKeys(file, { config: model.config, tokenizerConfig, generationConfig }, tokens),
+    ...(spacePrefix === undefined ? byteLevelKeys(file) : sentencePieceKeys(file, list, spacePrefix)),
+    ["tokenizer.ggml.tokens", { type: "array", of: "string", values: list.tokens }],
+    ["tokenizer.ggml.token_type", { type: "array", of: "i32", values: list.types }],
+    ...specialTokenKeys(file, { config: model.config, tokenizerConfig, generationConfig }, list.tokens),
     ...(template === undefined ? [] : [["tokenizer.chat_template", { type: "string", value: template }] satisfies GgufKey]),
   ];
 }
 
-/** What llama.cpp calls this kind of tokenizer, and the keys that only this kind has. */
-function kindOf(file: TokenizerFile, size: number): { readonly kind: "llama" | "gpt2"; readonly keys: GgufKey[] } {
-  const spacePrefix = spacePrefixOf(file);
-  if (spacePrefix !== undefined) {
-    return {
-      kind: "llama",
-      keys: [
-        ["tokenizer.ggml.pre", { type: "string", value: "default" }],
-        ["tokenizer.ggml.scores", { type: "array", of: "f32", values: scoresOf(file, size) }],
-        ["tokenizer.ggml.add_space_prefix", { type: "bool", value: spacePrefix }],
-      ],
-    };
-  }
-  const pre = preTokenizerName(file.preTokenizer, file.ignoreMerges);
-  const other = file.normalizers.find(({ type }) => type !== "NFC");
+function sentencePieceKeys(file: TokenizerFile, list: TokenList, spacePrefix: boolean): GgufKey[] {
+  return [
+    ["tokenizer.ggml.model", { type: "string", value: "llama" }],
+    ["tokenizer.ggml.pre", { type: "string", value: "default" }],
+    ["tokenizer.ggml.scores", { type: "array", of: "f32", values: scoresOf(file, list) }],
+    ["tokenizer.ggml.add_space_prefix", { type: "bool", value: spacePrefix }],
+  ];
+}
+
+function byteLevelKeys({ preTokenizer, ignoreMerges, normalizers, merges }: TokenizerFile): GgufKey[] {
+  const pre = preTokenizerName(preTokenizer, ignoreMerges);
+  const other = normalizers.find(({ type }) => type !== "NFC");
   if (other !== undefined) throw new InputError(`tokenizer.json: llama.cpp knows no normalizer like ${quote(other)}`);
-  return {
-    kind: "gpt2",
-    keys: [
-      ["tokenizer.ggml.pre", { type: "string", value: pre }],
-      // A merge with a space in it applies to nothing: a byte-level BPE writes spaces as Ġ.
-      ["tokenizer.ggml.merges", { type: "array", of: "string", values: file.merges.filter((pair) => !pair.some((part) => part.includes(" "))).map((pair) => pair.join(" ")) }],
-    ],
-  };
+  // A merge with a space in it applies to nothing: a byte-level BPE writes spaces as Ġ.
+  const usable = merges.filter((pair) => !pair.some((part) => part.includes(" ")));
+  return [
+    ["tokenizer.ggml.model", { type: "string", value: "gpt2" }],
+    ["tokenizer.ggml.pre", { type: "string", value: pre }],
+    ["tokenizer.ggml.merges", { type: "array", of: "string", values: usable.map((pair) => pair.join(" ")) }],
+  ];
 }
