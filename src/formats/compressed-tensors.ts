@@ -5,6 +5,8 @@ import { fromFloat32, toFloat32 } from "../safetensors/floats.js";
 import type { Tensor, TensorSpec } from "../safetensors/tensor.js";
 import { alongCols, alongRows, packBits, unpackBits, wordsFor } from "./bits.js";
 import type { Format, FormatRun, LinearPlan, Note, PackedFormat } from "./format.js";
+import { refusesOffsets } from "./integer-zeros.js";
+import { marlinNotes } from "./marlin.js";
 import { patternRegex, patternsOf } from "./module-patterns.js";
 import { severalBits } from "./several-bits.js";
 import { bytesOf, expectFinite, expectTensor, wordsOf } from "./packed-tensors.js";
@@ -29,19 +31,18 @@ export const compressedTensors: Format = {
     if (order === "act") return "compressed-tensors has no act order: its groups lie side by side. Take group-aware, or the format gptq";
     return undefined;
   },
-  refusesLinear({ inFeatures }, { groupSize }) {
+  refusesLinear({ inFeatures }, scheme) {
+    const { groupSize } = scheme;
     if (inFeatures % groupSize !== 0) return `its ${inFeatures} input channels are not a multiple of the group size ${groupSize}`;
-    return undefined;
+    return refusesOffsets("compressed-tensors", scheme);
   },
   programs: ["transformers", "vLLM", "llama.cpp"],
-  notes({ outFeatures, inFeatures }, { groupSize, symmetric }) {
+  notes(linear, { groupSize, symmetric }) {
     const found: Note[] = [];
     const note = (program: Note["program"], loads: Note["loads"], text: string): void => void found.push({ program, loads, text });
     if (!symmetric) note("transformers", "so", "transformers 5 with compressed-tensors 0.20 loads asymmetric weights only with CompressedTensorsConfig(dequantize=True)");
-    if (![...VLLM_GROUP_SIZES, inFeatures].includes(groupSize)) note("vLLM", "no", "vLLM takes compressed-tensors in groups of 32, 64, 128 or all input channels only");
-    if (inFeatures % 128 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
-    if (outFeatures % 64 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
-    return found;
+    if (![...VLLM_GROUP_SIZES, linear.inFeatures].includes(groupSize)) note("vLLM", "no", "vLLM takes compressed-tensors in groups of 32, 64, 128 or all input channels only");
+    return [...found, ...marlinNotes(linear)];
   },
   runNotes(schemes) {
     const found: Note[] = [];

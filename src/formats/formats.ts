@@ -1,10 +1,11 @@
+import { awq } from "./awq.js";
 import { compressedTensors } from "./compressed-tensors.js";
 import type { Format, PackedFormat } from "./format.js";
 import { gptq } from "./gptq.js";
+import { mlx } from "./mlx.js";
 import { InputError } from "../errors.js";
 
 /** Every format that can be written, the default first. */
-export const FORMATS: readonly Format[] = [gptq, compressedTensors];
 
 /** The format of that name; `InputError` with the names there are if there is none. */
 export function formatByName(name: string): Format {
@@ -18,7 +19,8 @@ export function formatByName(name: string): Format {
  * way that none of the formats reads.
  */
 export function detectFormat(config: Readonly<Record<string, unknown>>): PackedFormat | undefined {
-  const quantization = config["quantization_config"];
+  // mlx-lm has not always written both.
+  const quantization = config["quantization_config"] ?? config["quantization"];
   if (quantization === undefined || quantization === null) return undefined;
   if (typeof quantization !== "object" || Array.isArray(quantization)) throw new InputError("config.json: quantization_config is not an object");
   const settings = quantization as Record<string, unknown>;
@@ -27,6 +29,6 @@ export function detectFormat(config: Readonly<Record<string, unknown>>): PackedF
     if (packed !== undefined) return packed;
   }
   throw new InputError(
-    `config.json: quantization_config says quant_method ${JSON.stringify(settings["quant_method"])}; ${FORMATS.map((f) => f.name).join(" and ")} can be read`,
+    `config.json: quantization_config says quant_method ${JSON.stringify(settings["quant_method"])}; ${FORMATS.map((f) => f.name).join(", ")} can be read`,
   );
 }

@@ -5,6 +5,8 @@ import { fromFloat32, toFloat32 } from "../safetensors/floats.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import { alongColsTransposed, alongRowsTransposed, packBits, unpackBits, wordsFor } from "./bits.js";
 import type { Format, FormatRun, LinearPlan, Note, PackedFormat } from "./format.js";
+import { refusesOffsets } from "./integer-zeros.js";
+import { marlinNotes } from "./marlin.js";
 import { patternRegex, patternsOf, withFused } from "./module-patterns.js";
 import { severalBits } from "./several-bits.js";
 import { bytesOf, expectFinite, expectTensor, transposed, wordsOf } from "./packed-tensors.js";
@@ -69,28 +71,30 @@ const MIXED: Note[] = [
   { program: "llama.cpp", loads: "no", text: "llama.cpp's converter takes gptq with one number of bits for all linears only" },
 ];
 
-function refusesLinear({ outFeatures, inFeatures }: Shape, { groupSize }: QuantScheme): string | undefined {
+function refusesLinear({ outFeatures, inFeatures }: Shape, scheme: QuantScheme): string | undefined {
+  const { groupSize } = scheme;
   if (inFeatures % groupSize !== 0) return `its ${inFeatures} input channels are not a multiple of the group size ${groupSize}`;
   if (groupSize !== inFeatures && !GROUP_SIZES.includes(groupSize)) {
     return `GPTQModel takes groups of ${GROUP_SIZES.join(", ")} or all input channels, not of ${groupSize}`;
   }
   if (inFeatures % CHANNELS !== 0) return `GPTQModel's kernels take input channels in multiples of ${CHANNELS}, and it has ${inFeatures}`;
   if (outFeatures % CHANNELS !== 0) return `GPTQModel's kernels take output channels in multiples of ${CHANNELS}, and it has ${outFeatures}`;
-  return undefined;
+  return refusesOffsets("gptq", scheme);
 }
 
-function notes({ outFeatures, inFeatures }: Shape, { bits, groupSize, symmetric }: QuantScheme): Note[] {
+function notes(linear: Shape, { bits, groupSize, symmetric }: QuantScheme): Note[] {
   const found: Note[] = [];
   const note = (program: Note["program"], loads: Note["loads"], text: string): void => void found.push({ program, loads, text });
-  if ((bits !== 4 && bits !== 8) || !symmetric) note("vLLM", "no", "vLLM takes gptq in 4 and 8 bits and symmetric only");
-  if (![32, 64, 128, inFeatures].includes(groupSize)) note("vLLM", "no", "vLLM takes gptq in groups of 32, 64, 128 or all input channels only");
+  if ((bits !== 4 && bits !== 8) || !symmetric) {
+    const instead = bits === 4 ? "; for asymmetric 4 bits take the format awq" : "";
+    note("vLLM", "no", `vLLM takes gptq in 4 and 8 bits and symmetric only${instead}`);
+  }
+  if (![32, 64, 128, linear.inFeatures].includes(groupSize)) note("vLLM", "no", "vLLM takes gptq in groups of 32, 64, 128 or all input channels only");
   if (bits === 3) note("llama.cpp", "no", "llama.cpp's converter takes gptq in 2, 4 and 8 bits only");
   if (bits === 4 && !ATEN_GROUP_SIZES.includes(groupSize)) {
     note("GPTQModel", "so", `the kernel that GPTQModel chooses on a CPU takes groups of ${ATEN_GROUP_SIZES.join(", ")}, not of ${groupSize}; its other kernels do (backend "gptq_torch")`);
   }
-  if (inFeatures % 128 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes input channels in multiples of 128, and it has ${inFeatures}`);
-  if (outFeatures % 64 !== 0) note("vLLM", "perhaps", `vLLM's Marlin kernel takes output channels in multiples of 64, and it has ${outFeatures}`);
-  return found;
+  return [...found, ...marlinNotes(linear)];
 }
 
 /** Settings of one module, as the config words them. */

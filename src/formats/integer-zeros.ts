@@ -1,3 +1,5 @@
+import type { QuantScheme } from "../quantize/scheme.js";
+
 /**
  * The zero points [groups], 0 … 2^bits − 1, with which scale · (code − zero) is scale · code + offset to the last bit; undefined where an
  * offset is no such multiple of its scale.
@@ -11,4 +13,9 @@ export function integerZeros(scales: Float32Array, offsets: Float32Array, bits: 
     zeros[i] = zero;
   }
   return zeros;
+}
+
+/** Why a format that holds zero points as integers cannot hold groups of this scheme; undefined if it can. */
+export function refusesOffsets(format: string, { offsets }: QuantScheme): string | undefined {
+  return offsets === undefined ? undefined : `${format} holds zero points as integers, and its groups start at offsets that are no multiples of their scales`;
 }

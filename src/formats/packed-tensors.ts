@@ -2,7 +2,7 @@ import { InputError } from "../errors.js";
 import type { Tensor } from "../safetensors/tensor.js";
 
 /** The dtypes that packed linears are made of, and the bytes of an element. */
-const BYTES = { F16: 2, BF16: 2, F32: 4, I32: 4, I64: 8 } as const;
+const BYTES = { U8: 1, F16: 2, BF16: 2, F32: 4, I32: 4, U32: 4, I64: 8 } as const;
 
 /**
  * The tensor `${name}.${suffix}` of a packed linear, once its dtype is one of `dtypes`, its rank is that of `shape`, every

@@ -31,6 +31,13 @@ model = GPTQModel.load(${quoted(id)})`),
   vLLM: ({ id }) => fenced("sh", `vllm serve ${id}`),
   "mlx-lm": ({ id }) => fenced("sh", `pip install mlx-lm
 mlx_lm.generate --model ${id} --prompt "Once upon a time"`),
+  // What could be a repo's name is one to it.
+  "transformers.js": ({ id, onHub }) => `${fenced("sh", "npm install @huggingface/transformers")}
+
+${fenced("js", `import { pipeline } from "@huggingface/transformers";
+
+const generate = await pipeline("text-generation", ${quoted(onHub || /^[./]/.test(id) ? id : `./${id}`)});
+console.log(await generate("Once upon a time", { max_new_tokens: 64 }));`)}`,
   "llama.cpp": ({ id, onHub }) => {
     const folder = onHub ? id.replace(/^.*\//, "") : id;
     return `In a clone of llama.cpp. The converter unpacks the weights: the file is as large as the original's, until \`llama-quantize\` makes it smaller.
