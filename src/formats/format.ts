@@ -1,6 +1,7 @@
 import type { Decoder } from "../model/decoder.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import type { Order, QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import type { TensorEntry } from "../safetensors/header.js";
 import type { Shard } from "../safetensors/layout.js";
 import type { Tensor, TensorSpec } from "../safetensors/tensor.js";
 
@@ -36,7 +37,7 @@ export interface FormatRun {
 }
 
 /** A program that reads a format. */
-export type Program = "transformers" | "GPTQModel" | "vLLM" | "llama.cpp" | "mlx-lm";
+export type Program = "transformers" | "GPTQModel" | "vLLM" | "llama.cpp" | "mlx-lm" | "transformers.js";
 
 /** What one program will not take of a checkpoint, though the format can hold it. */
 export interface Note {
@@ -126,6 +127,31 @@ export interface Container {
     /** Further keys of config.json. */
     readonly configKeys?: Readonly<Record<string, unknown>>;
   }>;
+  /** Reads what such files hold, from their headers; undefined where the folder has none. Throws `InputError` naming the file, the tensor and what is wrong. */
+  open(folder: ModelFolder): Promise<ContainedModel | undefined>;
+}
+
+/** A folder, or a repo, in which a model may lie in a container. */
+export interface ModelFolder {
+  /** For messages. */
+  readonly label: string;
+  /** Sizes in bytes, by path. */
+  readonly files: ReadonlyMap<string, number>;
+  /** Bytes [start, end) of a file. */
+  read(path: string, start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** What its config.json says; throws `InputError` where that is not known. */
+  decoder(): Decoder;
+}
+
+/** A model in a container, under the names of a safetensors checkpoint. */
+export interface ContainedModel {
+  readonly tensors: readonly (TensorEntry & {
+    readonly file: string;
+    /** From its bytes in the file, all of them, to those of a checkpoint; absent where they are the same. */
+    readonly restore?: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
+  })[];
+  /** Absent where nothing is packed. */
+  readonly packed: PackedFormat | undefined;
 }
 
 /** A tensor in the dtype, and the order of rows, in which a container stores it. */

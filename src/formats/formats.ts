@@ -6,6 +6,7 @@ import { mlx } from "./mlx.js";
 import { InputError } from "../errors.js";
 
 /** Every format that can be written, the default first. */
+export const FORMATS: readonly Format[] = [gptq, compressedTensors, awq, mlx];
 
 /** The format of that name; `InputError` with the names there are if there is none. */
 export function formatByName(name: string): Format {
