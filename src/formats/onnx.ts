@@ -1,0 +1,33 @@
+import type { Format } from "./format.js";
+import { container } from "./onnx/container.js";
+import { blockSize, layout, pack, PACKED_BITS } from "./onnx/matmul-nbits.js";
+
+/**
+ * ONNX models of ONNX Runtime's own operators, as transformers.js loads them: the whole decoder as a graph, its linears as MatMulNBits. It knows no
+ * family: the graph is made of the decoder's stages.
+ */
+export const onnx: Format = {
+  name: "onnx",
+  // MatMulNBits wants scales in the type of its input.
+  scaleDtype: () => "F32",
+  refusesRun({ bits, order }) {
+    if (!(PACKED_BITS as readonly number[]).includes(bits)) return `onnx holds ${PACKED_BITS.join(" or ")} bits, not ${bits}`;
+    if (order === "act") return "onnx has no act order: ONNX Runtime's fast kernels take groups that lie side by side. Take group-aware";
+    return undefined;
+  },
+  refusesLinear({ inFeatures }, { groupSize, offsets }) {
+    if (inFeatures % groupSize !== 0) return `its ${inFeatures} input channels are not a multiple of the group size ${groupSize}`;
+    if (offsets !== undefined) return "MatMulNBits has zero points, and no offsets";
+    if (blockSize(groupSize) === undefined) return `MatMulNBits takes blocks of 16 to 256 channels, powers of two, and its groups of ${groupSize} are no whole number of them`;
+    return undefined;
+  },
+  programs: ["transformers.js"],
+  notes: () => [],
+  runNotes: () => [],
+  layout,
+  pack,
+  config: () => ({ files: {} }),
+  // Its folders have no quantization_config: see onnx/read.ts.
+  detect: () => undefined,
+  container,
+};
