@@ -1,4 +1,5 @@
 import type { Format } from "./format.js";
+import { refusesOffsets } from "./integer-zeros.js";
 import { container } from "./onnx/container.js";
 import { blockSize, layout, pack, PACKED_BITS } from "./onnx/matmul-nbits.js";
 
@@ -15,11 +16,11 @@ export const onnx: Format = {
     if (order === "act") return "onnx has no act order: ONNX Runtime's fast kernels take groups that lie side by side. Take group-aware";
     return undefined;
   },
-  refusesLinear({ inFeatures }, { groupSize, offsets }) {
+  refusesLinear({ inFeatures }, scheme) {
+    const { groupSize } = scheme;
     if (inFeatures % groupSize !== 0) return `its ${inFeatures} input channels are not a multiple of the group size ${groupSize}`;
-    if (offsets !== undefined) return "MatMulNBits has zero points, and no offsets";
     if (blockSize(groupSize) === undefined) return `MatMulNBits takes blocks of 16 to 256 channels, powers of two, and its groups of ${groupSize} are no whole number of them`;
-    return undefined;
+    return refusesOffsets("onnx", scheme);
   },
   programs: ["transformers.js"],
   notes: () => [],

@@ -1,14 +1,12 @@
-import { encodeModel, type OnnxElement, type OnnxWeight } from "../../onnx/model.js";
+import { encodeModel, type OnnxWeight } from "../../onnx/model.js";
 import type { Decoder } from "../../model/decoder.js";
-import { byteSize, type Dtype } from "../../safetensors/dtypes.js";
+import { byteSize } from "../../safetensors/dtypes.js";
 import { isFloatDtype } from "../../safetensors/floats.js";
 import type { Container, LinearPlan } from "../format.js";
 import { aligned, dataFiles } from "./data-files.js";
 import { decoderGraph, type RotaryTable } from "./decoder-graph.js";
+import { ELEMENT_OF } from "./element-of.js";
 import { openOnnx } from "./open.js";
-
-/** The element types of the dtypes that a graph's weights have. */
-export const ELEMENT_OF = { U8: "uint8", F16: "float16", BF16: "bfloat16", F32: "float32", F64: "float64" } as const satisfies Partial<Record<Dtype, OnnxElement>>;
 
 /** Rotary tables hold so many positions at most: at a head size of 128, 67 MB. */
 const MOST_POSITIONS = 131_072;
@@ -47,7 +45,7 @@ export const container: Container = {
     const start = packTables(tables, `${file}_data`);
     const shards = dataFiles(`onnx/${file}_data`, start.bytes, outputs);
     const weights = shards.flatMap((shard) => shard.tensors.map((tensor): OnnxWeight =>
-      ({ ...tensor, type: ELEMENT_OF[tensor.dtype as keyof typeof ELEMENT_OF], file: shard.file.replace(/^onnx\//, "") })));
+      ({ ...tensor, type: ELEMENT_OF.get(tensor.dtype)!, file: shard.file.replace(/^onnx\//, "") })));
     return Promise.resolve({
       shards,
       files: new Map([[`onnx/${file}`, encodeModel({ ...model, weights: [...start.weights, ...weights], producer: quantizer })]]),

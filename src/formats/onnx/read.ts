@@ -1,11 +1,10 @@
 import { InputError } from "../../errors.js";
 import { readWeights } from "../../onnx/read-weights.js";
-import type { Dtype } from "../../safetensors/dtypes.js";
 import type { TensorEntry } from "../../safetensors/header.js";
 import { quote } from "../../safetensors/json.js";
 import type { PackedFormat } from "../format.js";
-import { ELEMENT_OF } from "./container.js";
 import { isTable } from "./decoder-graph.js";
+import { ELEMENT_OF } from "./element-of.js";
 import { bitsOf, codesSuffix, groupSizeOf, PACKED_BITS, SCALES, unpack, ZERO_POINTS } from "./matmul-nbits.js";
 
 /** A graph of 100 layers takes 600 kB. */
@@ -19,7 +18,7 @@ export interface OnnxTensors {
   readonly packed: PackedFormat | undefined;
 }
 
-const DTYPE_OF = new Map(Object.entries(ELEMENT_OF).map(([dtype, element]) => [element as string, dtype as Dtype]));
+const DTYPE_OF = new Map([...ELEMENT_OF].map(([dtype, element]) => [element, dtype]));
 
 /**
  * Reads which tensors lie where, from the graph that Shardsmith wrote.

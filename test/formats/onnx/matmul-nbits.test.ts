@@ -79,7 +79,7 @@ describe("refuses", () => {
     expect(onnx.refusesLinear(linear, { ...scheme, groupSize: 128 })).toBe("its 192 input channels are not a multiple of the group size 128");
     expect(onnx.refusesLinear({ outFeatures: 3, inFeatures: 172 }, { ...scheme, groupSize: 172 }))
       .toBe("MatMulNBits takes blocks of 16 to 256 channels, powers of two, and its groups of 172 are no whole number of them");
-    expect(onnx.refusesLinear(linear, { ...scheme, symmetric: false, offsets: "float" })).toBe("MatMulNBits has zero points, and no offsets");
+    expect(onnx.refusesLinear(linear, { ...scheme, symmetric: false, offsets: "float" })).toBe("onnx holds zero points as integers, and its groups start at offsets that are no multiples of their scales");
   });
 
   const good = (): Map<string, Stored> => bySuffix(pack(NAME, { outFeatures: 2, inFeatures: 32, codes: new Uint8Array(64), scales: new Float32Array(4).fill(1), zeros: new Uint8Array(4), scheme: { ...scheme, groupSize: 16, symmetric: false } }));
