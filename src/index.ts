@@ -18,6 +18,7 @@ import { finishedFolder } from "./pipeline/finished-folder.js";
 import { firstOfJournal, freeSpace, openFolderSink } from "./pipeline/folder-sink.js";
 import { inspectCheckpoint, type Inspection } from "./pipeline/inspect.js";
 import type { QuantizeSettings } from "./pipeline/options.js";
+import { openWeights } from "./pipeline/open-weights.js";
 import { overviewOf, type Overview } from "./pipeline/overview.js";
 import type { Plan } from "./pipeline/plan.js";
 import { prepareRun, type PreparedRun } from "./pipeline/prepare-run.js";
@@ -30,7 +31,6 @@ import { CARD_FILE } from "./publish/card.js";
 import { openHubPublisher, type PublishTo } from "./publish/hub-publisher.js";
 import type { Published, Publisher } from "./publish/publisher.js";
 import type { Report } from "./report/report.js";
-import { openCheckpoint } from "./source/checkpoint.js";
 import { openHubDataSet } from "./source/data-set-hub.js";
 import { isThere, openFolder } from "./source/folder.js";
 import { openSource } from "./source/open-source.js";
@@ -141,7 +141,7 @@ export async function push(options: PushOptions): Promise<Published> {
   const source = await openFolder(folder);
   try {
     // It refuses whatever is not whole.
-    await openCheckpoint(source);
+    await openWeights(source);
   } finally {
     await source.close();
   }

@@ -61,6 +61,8 @@ export interface Format {
   readonly groupSizes?: readonly number[];
   /** Why this format, or its readers, cannot hold a linear of this shape; undefined if they can. */
   refusesLinear(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string | undefined;
+  /** The Hub's `library_name` for its checkpoints, where that is not the original's. */
+  readonly library?: string;
   /** The programs that read it, each where no note says otherwise. */
   readonly programs: readonly Program[];
   /** What single programs will not take of it, though the format can hold it; none if all take it. For warnings, one a text. */

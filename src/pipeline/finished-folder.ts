@@ -1,6 +1,7 @@
 import { open, readdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { CHECKPOINT_FILE, WEIGHTS_FOLDER } from "../publish/weights.js";
+import { CHECKPOINT_FILE } from "../publish/weights.js";
+import { nameWithin, WEIGHTS_FOLDER } from "../source/source.js";
 import { FileBlob } from "./file-blob.js";
 import { hashFile } from "./scratch-file.js";
 import type { FinishedFiles } from "./sink.js";
@@ -10,8 +11,8 @@ export function finishedFolder(folder: string): FinishedFiles {
   const sizeOf = async (name: string): Promise<number | undefined> => {
     const found = await stat(join(folder, name)).catch(() => undefined);
     // A name from an index may be hostile: it must not lead out of the folder.
-    const inside = name.split("/").every((part) => part === basename(part) && part !== "..");
-    return inside && found?.isFile() === true ? found.size : undefined;
+    const own = nameWithin(name);
+    return own === basename(own) && own !== ".." && found?.isFile() === true ? found.size : undefined;
   };
   return {
     label: folder,

@@ -1,8 +1,8 @@
-import type { BitsMix } from "../formats/format.js";
-import { detectFormat } from "../formats/formats.js";
+import type { BitsMix, PackedFormat } from "../formats/format.js";
 import { InputError } from "../errors.js";
-import { openCheckpoint, readHeader } from "../source/checkpoint.js";
+import { readHeader } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
+import { openWeights } from "./open-weights.js";
 import { mixOf } from "./plan.js";
 
 /** What a checkpoint, or a single safetensors file, holds. */
@@ -35,14 +35,17 @@ export async function inspectCheckpoint(source: Source, file: string | undefined
     const { tensors } = await readHeader(source, file, size);
     return describe(`${source.label}/${file}`, [...tensors.values()].map((tensor) => ({ ...tensor, file })));
   }
-  const { tensors, config } = await openCheckpoint(source);
-  const packed = detectFormat(config);
+  const { checkpoint: { tensors, config }, packed } = await openWeights(source);
   const described = describe(source.label, [...tensors.values()]);
   const modelType = config["model_type"];
   const parts = packed === undefined ? [] : [...packed.suffixes, ...packed.optionalSuffixes];
-  const ofLinears = described.tensors.filter(({ name }) => parts.some((suffix) => name.endsWith(`.${suffix}`)));
-  const shapes = new Map(ofLinears.map(({ name, shape }) => [name, shape]));
-  const modules = packed === undefined ? [] : [...shapes.keys()].filter((name) => name.endsWith(`.${packed.suffixes[0]}`)).map((name) => name.slice(0, -packed.suffixes[0].length - 1));
+  const stored = new Map(described.tensors.map((tensor) => [tensor.name, tensor]));
+  const modules = packed === undefined ? [] : modulesOf(packed, stored);
+  const partsOf = (module: string): [string, Inspection["tensors"][number]][] =>
+    parts.flatMap((suffix) => {
+      const tensor = stored.get(`${module}.${suffix}`);
+      return tensor === undefined ? [] : [[suffix, tensor]];
+    });
   return {
     ...described,
     ...(typeof modelType === "string" && { modelType }),
@@ -50,11 +53,20 @@ export async function inspectCheckpoint(source: Source, file: string | undefined
       quantization: {
         format: packed.format, bits: packed.bits, groupSize: packed.groupSize, symmetric: packed.symmetric,
         linears: modules.length,
-        mix: mixOf(modules.map((module) => packed.bitsOf(new Map(parts.flatMap((suffix) => (shapes.has(`${module}.${suffix}`) ? [[suffix, shapes.get(`${module}.${suffix}`)!]] : [])))))),
-        bytes: ofLinears.reduce((sum, { bytes }) => sum + bytes, 0),
+        mix: mixOf(modules.map((module) => packed.bitsOf(new Map(partsOf(module).map(([suffix, { shape }]) => [suffix, shape]))))),
+        bytes: modules.flatMap(partsOf).reduce((sum, [, { bytes }]) => sum + bytes, 0),
       },
     }),
   };
+}
+
+/** The modules that have all parts of a packed linear; one alone may be a plain weight. */
+function modulesOf({ suffixes }: PackedFormat, tensors: ReadonlyMap<string, unknown>): string[] {
+  const [first] = suffixes;
+  return [...tensors.keys()]
+    .filter((name) => name.endsWith(`.${first}`))
+    .map((name) => name.slice(0, -first.length - 1))
+    .filter((module) => suffixes.every((suffix) => tensors.has(`${module}.${suffix}`)));
 }
 
 interface Stored {

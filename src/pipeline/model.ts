@@ -1,6 +1,5 @@
 import { InputError } from "../errors.js";
 import type { PackedFormat } from "../formats/format.js";
-import { detectFormat } from "../formats/formats.js";
 import { checkShapes } from "../model/check-shapes.js";
 import { decoderOf } from "../model/decoder-of.js";
 import type { Decoder } from "../model/decoder.js";
@@ -9,8 +8,9 @@ import { dequantize, dequantizeRows } from "../quantize/dequantize.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import type { ReadRows, ReadTensor } from "../model/weights.js";
 import type { Tensor } from "../safetensors/tensor.js";
-import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
+import type { Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
+import { openWeights } from "./open-weights.js";
 
 /** A model that can be run: its weights as float32, whether they are stored plain or packed in one of our formats. */
 export interface Model {
@@ -35,9 +35,8 @@ function withOwnHead(decoder: Decoder, { tensors }: Checkpoint): Decoder {
 
 /** Opens a model and checks that it has all its weights. Throws `InputError`. */
 export async function openModel(source: Source): Promise<Model> {
-  const checkpoint = await openCheckpoint(source);
+  const { checkpoint, packed } = await openWeights(source);
   const decoder = withOwnHead(decoderOf(checkpoint.config, `${source.label}/config.json`), checkpoint);
-  const packed = detectFormat(checkpoint.config);
   const { tensors } = checkpoint;
   /** Of each packed linear's weight: its module, and the shape that config.json implies. */
   const linears = new Map<string, { readonly module: string; readonly shape: readonly number[] }>();

@@ -1,5 +1,2 @@
-/** The subfolder in which the readers of ONNX files look for them. */
-export const WEIGHTS_FOLDER = "onnx";
-
 /** The files that make a folder or a repo a checkpoint; they sort such that config.json comes first. */
 export const CHECKPOINT_FILE = /^(config\.json|model.*\.safetensors|model\.safetensors\.index\.json|model.*\.gguf|onnx\/model.*\.onnx(_data.*)?|quantize_config\.json|shardsmith\.json)$/;

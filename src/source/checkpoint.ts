@@ -33,8 +33,10 @@ const PIECE_BYTES = 32 * 1024 * 1024;
 const READS_AT_ONCE = 4;
 
 /** Where a tensor's bytes lie: [start, end) of `file`. */
-interface StoredTensor extends TensorEntry {
+export interface StoredTensor extends TensorEntry {
   readonly file: string;
+  /** From these bytes, all of them, to the tensor's own; absent where they are the same. */
+  readonly restore?: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
 }
 
 /** A model as the Hub keeps it: config, tokenizer files, and a map of tensor name → where its bytes lie. */
@@ -72,12 +74,31 @@ export interface Checkpoint {
  */
 export async function openCheckpoint(source: Source): Promise<Checkpoint> {
   const files = await source.list();
-  const config = await readJson(source, files, CONFIG_FILE, MAX_CONFIG_BYTES, (bytes, where) => parseJsonObject(bytes, where, MAX_CONFIG_DEPTH));
+  const config = await readConfig(source, files);
   const headers = await readHeaders(source, files);
   const tensors = new Map<string, StoredTensor>();
   for (const [file, { header }] of headers) for (const [name, entry] of header.tensors) tensors.set(name, { ...entry, file });
   const own = new Set([...headers.keys(), CONFIG_FILE, INDEX_FILE]);
   return new StoredCheckpoint(source, config, tensors, headers, new Map([...files].filter(([file]) => !own.has(file))));
+}
+
+/** Whether openCheckpoint would look for weights there. */
+export function hasSafetensors(files: ReadonlyMap<string, number>): boolean {
+  return files.has(SINGLE_FILE) || files.has(INDEX_FILE);
+}
+
+/** config.json of a source with these files. Throws `InputError`. */
+export function readConfig(source: Source, files: ReadonlyMap<string, number>): Promise<JsonObject> {
+  return readJson(source, files, CONFIG_FILE, MAX_CONFIG_BYTES, (bytes, where) => parseJsonObject(bytes, where, MAX_CONFIG_DEPTH));
+}
+
+/**
+ * A checkpoint of tensors that lie in files of another kind. It is only read; what a run would be taken up by, it does not have.
+ * @param files all of the source's
+ */
+export function checkpointOf(source: Source, config: JsonObject, tensors: ReadonlyMap<string, StoredTensor>, files: ReadonlyMap<string, number>): Checkpoint {
+  const own = new Set([...[...tensors.values()].map(({ file }) => file), CONFIG_FILE]);
+  return new StoredCheckpoint(source, config, tensors, new Map(), new Map([...files].filter(([file]) => !own.has(file))));
 }
 
 /** Reads and checks the header of one safetensors file of `size` bytes. Throws `InputError`. */
@@ -168,12 +189,13 @@ class StoredCheckpoint implements Checkpoint {
   async readMany(names: readonly string[]): Promise<Map<string, Tensor>> {
     const wanted = new Map(names.map((name) => [name, this.find(name)]));
     const found = new Map<string, Tensor>();
-    await this.readRanges([...wanted.values()], ({ name, dtype, shape }, bytes) => found.set(name, { name, dtype, shape, bytes }));
+    await this.readRanges([...wanted.values()], ({ name, dtype, shape, restore }, bytes) => found.set(name, { name, dtype, shape, bytes: restore === undefined ? bytes : restore(bytes) }));
     return new Map([...wanted.keys()].map((name) => [name, found.get(name)!]));
   }
 
   async readFloat32(name: string): Promise<Float32Array<ArrayBuffer>> {
-    const { file, start, end, dtype } = this.findFloats(name);
+    const { file, start, end, dtype, restore } = this.findFloats(name);
+    if (restore !== undefined) return toFloat32(restore(await this.source.read(file, start, end)), dtype);
     if (end - start <= PIECE_BYTES) return toFloat32(await this.source.read(file, start, end), dtype);
     const values = new Float32Array((end - start) / byteSize(dtype, []));
     let done = 0;
@@ -186,7 +208,8 @@ class StoredCheckpoint implements Checkpoint {
   }
 
   async readRows(name: string, rows: ArrayLike<number>): Promise<Float32Array<ArrayBuffer>> {
-    const { file, start, dtype, shape } = this.findFloats(name);
+    const { file, start, dtype, shape, restore } = this.findFloats(name);
+    if (restore !== undefined) throw new Error(`${name} is read as a whole only`);
     const [height, width] = shape;
     if (shape.length !== 2) throw new InputError(`${this.source.label}/${file}: tensor ${quote(name)} has the shape ${quote(shape)}, and so no rows`);
     const rowBytes = byteSize(dtype, [width]);

@@ -3,7 +3,7 @@ import type { FileHandle } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { InputError } from "../errors.js";
 import { quote } from "../safetensors/json.js";
-import type { Source } from "./source.js";
+import { nameWithin, WEIGHTS_FOLDER, type Source } from "./source.js";
 
 /** Files kept open between reads: a run goes back and forth between a few shards, but a checkpoint may have hundreds. */
 const MAX_IDLE_HANDLES = 8;
@@ -57,8 +57,9 @@ class Folder implements FolderSource {
 
   async list(): Promise<ReadonlyMap<string, number>> {
     const names = await readdir(this.label).catch((error: unknown) => refuse(error, this.label, "no such folder"));
+    const nested = (await readdir(join(this.label, WEIGHTS_FOLDER)).catch(() => [])).map((name) => `${WEIGHTS_FOLDER}/${name}`);
     const files = new Map<string, number>();
-    for (const name of names.sort()) {
+    for (const name of [...names, ...nested].sort()) {
       // A link that leads nowhere is as good as no file.
       const found = await stat(join(this.label, name)).catch(() => undefined);
       if (found?.isFile()) files.set(name, found.size);
@@ -101,11 +102,12 @@ class Folder implements FolderSource {
   }
 
   /** Names come from indexes, which may be hostile: none may lead out of the folder. */
-  private pathOf(name: string): string {
+  private pathOf(path: string): string {
+    const name = nameWithin(path);
     if (name !== basename(name) || ["", ".", ".."].includes(name) || name.includes("\0")) {
       throw new InputError(`${this.label}: ${quote(name)} is not the name of a file in this folder`);
     }
-    return join(this.label, name);
+    return join(this.label, path);
   }
 
   private take(name: string, full: string): OpenFile {

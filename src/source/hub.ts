@@ -8,7 +8,7 @@ import { RemoteFile } from "../hub/remote-file.js";
 import { listRepo, resolveRevision } from "../hub/repo-files.js";
 import type { RepoFile } from "../hub/repo-files.js";
 import { quote } from "../safetensors/json.js";
-import type { Source } from "./source.js";
+import { nameWithin, type Source } from "./source.js";
 
 /** Enough to keep a line busy; more is not kind to the Hub. */
 const READS_AT_ONCE = 4;
@@ -53,9 +53,9 @@ export async function openHub(hub: Hub, repo: HubRepo, revision = "main", { cach
   if (cache?.offline === true) return await openOffline(hub, repo, revision, cache);
   const { commit } = await resolveRevision(hub, repo, revision, options);
   const files = await listRepo(hub, repo, commit, options);
-  const top = new Map([...files].filter(([path]) => !path.includes("/")).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const own = new Map([...files].filter(([path]) => !nameWithin(path).includes("/")).sort(([a], [b]) => (a < b ? -1 : 1)));
   const held = await cache?.open(repo, commit);
-  return new OnlineSource(hub, repo, commit, top, options, held, (await held?.list()) ?? new Map());
+  return new OnlineSource(hub, repo, commit, own, options, held, (await held?.list()) ?? new Map());
 }
 
 async function openOffline(hub: Hub, repo: HubRepo, revision: string, cache: HubCache): Promise<HubSource> {

@@ -20,20 +20,21 @@ export const flat: Format = {
   },
   config: () => ({ configKeys: { flat: true }, files: {} }),
   container: {
+    open: () => Promise.resolve(undefined),
     refusesModel: ({ config }) => (config["model_type"] === "llama" ? undefined : "flat holds llama only"),
     stored: ({ name, dtype, shape }) => (name === "model.norm.weight" ? undefined : {
       spec: { name, dtype: "U16", shape: [byteSize(dtype, shape)] }, unit: byteSize(dtype, shape.slice(-1)),
       convert: (bytes) => new Uint8Array(Uint16Array.from(bytes).buffer),
     }),
     rowOrder: (linear, { tensors }) => (linear.endsWith("q_proj") ? Int32Array.from({ length: tensors.get(`${linear}.weight`)!.shape[0] }, (_, i) => tensors.get(`${linear}.weight`)!.shape[0] - 1 - i) : undefined),
-    async layOut({ outputs, readFile }) {
+    async layOut({ outputs, ...model }) {
       let end = 0;
       const tensors = outputs.map(({ name, dtype, shape }) => {
         const start = Math.ceil(end / ALIGNMENT) * ALIGNMENT + ALIGNMENT;
         return { name, dtype, shape, start, end: (end = start + byteSize(dtype, shape)) };
       });
       const header = new TextEncoder().encode("flat");
-      const about = { tokenizer: (await readFile("tokenizer.json")).length, places: tensors.map(({ name, start, end: to }) => [name, start, to]) };
+      const about = { tokenizer: (await model.readFile("tokenizer.json")).length, places: tensors.map(({ name, start, end: to }) => [name, start, to]) };
       return { shards: [{ file: FILE, header, tensors, size: end }], files: new Map([["onnx/model_flat.onnx", new TextEncoder().encode(JSON.stringify(about))]]) };
     },
   },

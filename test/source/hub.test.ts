@@ -66,12 +66,12 @@ const messageOf = (promise: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error instanceof InputError ? error.message : `not an InputError: ${String(error)}`),
   );
 
-it("is one commit of a repo, with its files at the top level and their hashes", async () => {
+it("is one commit of a repo, with its files at the top level and in the folder onnx, and their hashes", async () => {
   const files = { "model.safetensors": text("weights"), "config.json": text("{}"), "onnx/model.onnx": text("x") };
   const { hub, sent } = scriptedHub(repoOf(files));
   const source = await openHub(hub, REPO, "refs/pr/1");
   expect([source.label, source.commit, source.hub.repo, source.hub.commit]).toEqual(["org/name@01234567", COMMIT, "org/name", COMMIT]);
-  expect([...(await source.list())]).toEqual([["config.json", 2], ["model.safetensors", 7]]);
+  expect([...(await source.list())]).toEqual([["config.json", 2], ["model.safetensors", 7], ["onnx/model.onnx", 1]]);
   expect(await source.fingerprint("model.safetensors")).toBe(`sha256 ${sha256(files["model.safetensors"])}`);
   expect(await source.fingerprint("config.json")).toBe(`git ${oidOf(files["config.json"])}`);
   expect(new TextDecoder().decode(await source.read("model.safetensors", 2, 6))).toBe("ight");
