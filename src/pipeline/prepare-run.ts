@@ -43,9 +43,8 @@ export async function prepareRun(source: Source, given: QuantizeSettings): Promi
   const settings = resolveSettings(given);
   const format = formatByName(settings.format);
   const checkpoint = await openCheckpoint(source);
-  if (checkpoint.config["quantization_config"] !== undefined) {
-    throw new InputError(`${source.label} is quantized already (config.json has a quantization_config); quantize the original instead`);
-  }
+  const quantized = ["quantization_config", "quantization"].find((key) => checkpoint.config[key] !== undefined);
+  if (quantized !== undefined) throw new InputError(`${source.label} is quantized already (config.json has a ${quantized}); quantize the original instead`);
   const decoder = knownDecoder(checkpoint, settings);
   if (decoder !== undefined) checkShapes(decoder, checkpoint.tensors, source.label);
   // Refused here, before anything is opened for writing.

@@ -15,7 +15,7 @@ const made = async (name: string, options: Partial<QuantizeOptions>) => {
   return { output, report, kl: against.klDivergence };
 };
 
-describe.each(["gptq", "compressed-tensors"])("several bits in one checkpoint, %s", (format) => {
+describe.each(["gptq", "compressed-tensors", "mlx"])("several bits in one checkpoint, %s", (format) => {
   it("are written, listed, counted and read as planned, and are worth what they cost", async () => {
     const plain = await made(`${format}-plain`, { format });
     const mixed = await made(`${format}-mixed`, { format, bitsFor: [{ pattern: "*.layers.0.*", bits: 8 }], keep: ["*.3.mlp.down_proj"] });
