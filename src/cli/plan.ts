@@ -74,7 +74,7 @@ function programs({ formats }: Overview): string[] {
   return formats.map(({ format, refusal, bytes, bitsPerWeight, programs: verdicts = [] }, i) => {
     const name = `${i === 0 ? "" : "--"}format ${format}`;
     if (refusal !== undefined) return `${name}: ${refusal}`;
-    const lines = verdicts.map(({ program, loads, why }) => `  ${program.padEnd(14)}${loads.padEnd(9)}${why.map((text, j) => (j === 0 ? text : `\n${" ".repeat(25)}${text}`)).join("")}`.trimEnd());
+    const lines = verdicts.map(({ program, loads, why }) => `  ${program.padEnd(16)}${loads.padEnd(9)}${why.map((text, j) => (j === 0 ? text : `\n${" ".repeat(27)}${text}`)).join("")}`.trimEnd());
     return [`${name}: ${formatBytes(bytes!)}, ${bitsPerWeight!.toFixed(2)} bits a weight; loaded by`, ...lines].join("\n");
   });
 }

@@ -98,6 +98,8 @@ function frontMatter(input: KnownInput, existing: string | undefined): string {
     if (wanted.get("pipeline_tag") === undefined) wanted.set("pipeline_tag", "text-generation");
     if (wanted.get("library_name") === undefined) wanted.set("library_name", "transformers");
   }
+  const library = FORMATS.find(({ name }) => name === input.report.run["format"])?.library;
+  if (library !== undefined) wanted.set("library_name", library);
   wanted.set("quantized_by", "shardsmith");
   for (const [key, value] of wanted) if (value !== undefined && !document.has(key)) document.set(key, nodeOf(document, value));
   setTags(document, tagsOf(input.report));

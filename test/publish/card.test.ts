@@ -91,6 +91,11 @@ describe("a card that stands", () => {
     const text = card({ existing: "<!-- shardsmith: begin. Shardsmith writes what\nWords." });
     expect(card({ existing: text })).toContain("Words.");
   });
+  it("names the library of a format that has one of its own", () => {
+    const sourceCard = "---\nlibrary_name: transformers\n---\n";
+    expect(frontMatter(card({ sourceCard }))["library_name"]).toBe("transformers");
+    expect(frontMatter(card({ sourceCard, report: withRun({ format: "onnx" }, [linear("a", 0.1)]) }))["library_name"]).toBe("transformers.js");
+  });
   it("has tags of what it is now", () => {
     const eight = withRun({ bits: 8, format: "compressed-tensors" }, [linear("a", 0.1, { bits: 8 })]);
     expect(frontMatter(card({ existing: card(), report: eight }))["tags"]).toEqual(["compressed-tensors", "8-bit"]);
@@ -109,6 +114,7 @@ describe("the programs that load it", () => {
     ["several bits in gptq", withRun({}, [linear("a", 0.1), linear("b", 0.1, { bits: 8 })]), ["GPTQModel", "vLLM"], "- transformers does not load it: GPTQModel, vLLM and SGLang read"],
     ["narrow linears", withRun({}, [linear("a", 0.1, { groupSize: 64 }, [64, 192])]), ["transformers", "GPTQModel", "llama.cpp"], "- vLLM may not load it: vLLM's Marlin kernel takes input channels in multiples of 128, and it has 192."],
     ["one scale a row in compressed-tensors", withRun({ format: "compressed-tensors", "group size": -1 }, [linear("a", 0.1, { groupSize: 256 }, [64, 256])]), ["transformers", "vLLM"], "- llama.cpp does not load it: llama.cpp's converter takes compressed-tensors in groups only"],
+    ["onnx", withRun({ format: "onnx" }, [linear("a", 0.1)]), ["transformers.js"], undefined],
   ])("are named for %s", (_, made, loading, others) => {
     const text = card({ report: made });
     expect(programs(text)).toEqual(loading);
