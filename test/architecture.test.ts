@@ -17,7 +17,7 @@ const rowOf = (file: string): number => {
 };
 
 /** The edges: everything else runs wherever JavaScript does. */
-const EDGES = [/^cli\//, /^index\.ts$/, /^hub\/environment\.ts$/, /^source\/(folder|hub-cache|text-files)\.ts$/, /^pipeline\/(file-blob|finished-folder|folder-sink|folder-lock|scratch-file|spill-file)\.ts$/, /^engine\/onnx\//];
+const EDGES = [/^cli\//, /^index\.ts$/, /^hub\/environment\.ts$/, /^source\/(folder|hub-cache|text-files)\.ts$/, /^pipeline\/(file-blob|finished-folder|folder-sink|folder-lock|scratch-file|spill-file)\.ts$/, /^engine\/(onnx|gpu|threads)\//];
 
 it("imports node: modules at the edges only", () => {
   const strayed = files.filter((file) => importsOf(file).some((name) => name.startsWith("node:")) && !EDGES.some((edge) => edge.test(file)));
@@ -47,9 +47,9 @@ it("keeps methods from formats and models, formats from methods' workings, and s
   expect(strayed).toEqual([]);
 });
 
-it("lets nothing but the engine know that ONNX Runtime exists", () => {
-  const knowing = files.filter((file) => importsOf(file).some((name) => name.startsWith("onnxruntime")) && !file.startsWith("engine/"));
+it("lets nothing but the engine know that ONNX Runtime, gpu.js and kernels exist", () => {
+  const knowing = files.filter((file) => importsOf(file).some((name) => /^(onnxruntime|gpu\.js|webgpu|#kernels)/.test(name)) && !file.startsWith("engine/"));
   expect(knowing).toEqual([]);
   // What makes the engine is called by name where everything is wired together, and nowhere else.
-  expect(files.filter((file) => importsOf(file).some((name) => name.includes("engine/onnx/")))).toEqual(["index.ts"]);
+  expect(files.filter((file) => importsOf(file).some((name) => /engine\/(onnx|gpu)\//.test(name)))).toEqual(["index.ts"]);
 });

@@ -17,7 +17,10 @@ export interface Engine {
   readonly description: string;
   /** Compiles a graph (once for all graphs alike) and binds its weights, which are moved to the engine. */
   prepare(graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<PreparedGraph>;
-  /** A new, zero accumulator of XᵀX for X [.., n]. */
+  /**
+   * A new, zero accumulator of XᵀX for X [.., n]. It, and its `finish`, throw `HessianLost` where a device failed beside which the engine goes on: then
+   * another is to be made, for all that was added to this one.
+   */
   hessian(n: number): Promise<HessianAccumulator>;
   /** The same for the inputs that two models see, X and the original's X⁰ [.., n]: of XᵀX and of (X⁰ − X)ᵀX, made in one go. */
   crossHessian(n: number): Promise<CrossHessianAccumulator>;
@@ -49,15 +52,24 @@ export interface PreparedGraph {
 export interface HessianAccumulator {
   /** H += XᵀX over all rows of x [batch·tokens, n]; x comes back. */
   add(x: Activations): Promise<Activations>;
-  /** The whole symmetric sum, [n, n] float32, and the number of rows that went into it. Frees the accumulator. */
-  finish(): Promise<{ readonly sum: Float32Array<ArrayBuffer>; readonly rows: number }>;
+  /** Frees the accumulator. */
+  finish(): Promise<GatheredHessian>;
+}
+
+export interface GatheredHessian {
+  /** The whole symmetric sum, [n, n] float32. */
+  readonly sum: Float32Array<ArrayBuffer>;
+  /** Rows that went into it. */
+  readonly rows: number;
+  /** What made it: "CPU", or a GPU's name. */
+  readonly device: string;
 }
 
 export interface CrossHessianAccumulator {
   /** H += XᵀX and C += (X⁰ − X)ᵀX over all rows of x and original [batch·tokens, n], which belong to the same tokens; both come back. */
   add(x: Activations, original: Activations): Promise<readonly [x: Activations, original: Activations]>;
-  /** H, symmetric, and C, which is not: [n, n] float32 each; and the number of rows that went into them. Frees the accumulator. */
-  finish(): Promise<{ readonly sum: Float32Array<ArrayBuffer>; readonly cross: Float32Array<ArrayBuffer>; readonly rows: number }>;
+  /** H as `sum` and C, which is not symmetric, as `cross` [n, n] float32. Frees the accumulator. */
+  finish(): Promise<GatheredHessian & { readonly cross: Float32Array<ArrayBuffer> }>;
 }
 
 /**

@@ -1,5 +1,5 @@
 import { onnxLinearAlgebra } from "./linear-algebra.js";
-import { serve } from "./serve.js";
+import { serve } from "../threads/serve.js";
 
 const linearAlgebra = onnxLinearAlgebra();
 

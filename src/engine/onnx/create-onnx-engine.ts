@@ -1,10 +1,11 @@
 import { availableParallelism } from "node:os";
-import type { Activations, CrossHessianAccumulator, Engine, HessianAccumulator, PreparedGraph } from "../engine.js";
+import { checked, checkedPair } from "../checked.js";
+import type { Activations, CrossHessianAccumulator, Engine, GatheredHessian, HessianAccumulator, PreparedGraph } from "../engine.js";
 import type { Graph } from "../graph.js";
 import { Buffers } from "./buffers.js";
 import type { GraphRun, NamedActivations } from "./graphs.js";
 import { Pool } from "./pool.js";
-import { Thread } from "./thread.js";
+import { Thread } from "../threads/thread.js";
 
 export interface OnnxEngineOptions {
   /** Threads for graphs and Hessians; as many as there are cores unless said. */
@@ -71,33 +72,27 @@ function preparedGraph(worker: Thread, buffers: Buffers, graph: Graph, id: numbe
   };
 }
 
+type Sums = Pick<GatheredHessian, "sum" | "rows">;
+type CrossSums = Sums & { readonly cross: Float32Array<ArrayBuffer> };
+
 function hessianAccumulator(worker: Thread, n: number, id: number): HessianAccumulator {
   return {
     async add(x) {
       const [back] = await worker.request<Activations[]>("add", [id, [checked("x", n, x)]], [x.data.buffer]);
       return back;
     },
-    finish: () => worker.request("finish", [id]),
+    finish: async () => ({ ...(await worker.request<Sums>("finish", [id])), device: "CPU" }),
   };
 }
 
 function crossHessianAccumulator(worker: Thread, n: number, id: number): CrossHessianAccumulator {
   return {
     async add(x, original) {
-      const given = [checked("x", n, x), checked("original", n, original)];
-      if (x.data.length !== original.data.length) throw new Error(`The inputs x and original have ${x.data.length} and ${original.data.length} values; they must be of the same tokens.`);
+      const given = checkedPair(n, x, original);
       return worker.request<[Activations, Activations]>("add", [id, given], given.map(({ data }) => data.buffer));
     },
-    finish: () => worker.request("finish", [id]),
+    finish: async () => ({ ...(await worker.request<CrossSums>("finish", [id])), device: "CPU" }),
   };
 }
 
 const buffersOf = (named: NamedActivations): ArrayBuffer[] => Object.values(named).map(({ data }) => data.buffer);
-
-function checked(name: string, width: number, activations: Activations | undefined): Activations {
-  if (activations === undefined) throw new Error(`The graph's input ${name} is missing.`);
-  const { batch, tokens, data } = activations;
-  if (activations.width !== width) throw new Error(`The input ${name} is ${activations.width} wide instead of ${width}.`);
-  if (data.length !== batch * tokens * width) throw new Error(`The input ${name} has ${data.length} values instead of ${batch}·${tokens}·${width}.`);
-  return activations;
-}

@@ -1,4 +1,4 @@
-import { Thread } from "./thread.js";
+import { Thread } from "../threads/thread.js";
 
 // Each takes the memory of an operand or two; beyond eight the memory bus is the limit.
 const MOST_THREADS = 8;

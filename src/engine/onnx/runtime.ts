@@ -2,7 +2,7 @@ import type { InferenceSession, Tensor } from "onnxruntime-node";
 import { InputError } from "../../errors.js";
 import { encodeModel, type OnnxModel } from "../../onnx/model.js";
 import { discard } from "./discard.js";
-import { native } from "./native-guard.js";
+import { native } from "../threads/native-guard.js";
 
 type Runtime = typeof import("onnxruntime-node");
 

@@ -2,7 +2,7 @@ import { workerData } from "node:worker_threads";
 import { Graphs } from "./graphs.js";
 import { Hessians } from "./hessians.js";
 import { loadRuntime } from "./runtime.js";
-import { serve } from "./serve.js";
+import { serve } from "../threads/serve.js";
 
 /** The thread that runs graphs and Hessians: `run()` of ONNX Runtime blocks its event loop, not the caller's. */
 const { threads } = workerData as { readonly threads: number };
