@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildCalibrationSet } from "#src/calibration/sample.js";
-import { documentsOf } from "#src/calibration/documents.js";
+import { conversationsAndTextsOf } from "#src/calibration/documents.js";
 import { InputError } from "#src/errors.js";
 import { tokenizerOf } from "#src/pipeline/tokenizer.js";
 import { openModel } from "#src/pipeline/model.js";
@@ -164,7 +164,7 @@ async function calibrationOf(folder: string, scratch: string, samples: number, s
   const source = await openFolder(folder);
   try {
     const { checkpoint, decoder } = await openModel(source);
-    const set = await buildCalibrationSet([{ origin, documents: documentsOf(files) }], await tokenizerOf(checkpoint), { samples, sequenceLength, seed: 0, vocabSize: decoder.vocabSize });
+    const set = await buildCalibrationSet([{ origin, documents: conversationsAndTextsOf(files) }], await tokenizerOf(checkpoint), { samples, sequenceLength, seed: 0, vocabSize: decoder.vocabSize });
     const file = join(scratch, `calibration-${set.sha256.slice(0, 12)}.json`);
     writeFileSync(file, JSON.stringify(set.sequences.map((sequence) => [...sequence])));
     return { file, sha256: set.sha256, texts: new Set(files.map(({ text }) => digestOf(text))) };

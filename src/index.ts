@@ -1,15 +1,13 @@
 import { readFile, realpath, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { BUILTIN_ORIGIN } from "./calibration/calibration-set.js";
-import { documentsOf } from "./calibration/documents.js";
 import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
 import type { SteadyOptions } from "./hub/attempts.js";
 import { hubOfEnvironment } from "./hub/environment.js";
 import type { CalibrationText } from "./pipeline/calibrate.js";
-import { calibrationTexts, type TextPlaces } from "./pipeline/calibration-text.js";
+import { calibrationTexts, evaluationText, type TextPlaces } from "./pipeline/calibration-text.js";
 import { cardBeside, EVALUATION_FILE, reportBeside, savedEvaluation } from "./pipeline/card.js";
 import { measuredSpeed, secondsOf, type Speed } from "./pipeline/estimate.js";
 import type { QuantizeEvent, RetryEvent } from "./pipeline/events.js";
@@ -33,6 +31,7 @@ import type { Published, Publisher } from "./publish/publisher.js";
 import type { Report } from "./report/report.js";
 import { openHubDataSet } from "./source/data-set-hub.js";
 import { isThere, openFolder } from "./source/folder.js";
+import { hubCacheOfEnvironment } from "./source/hub-cache.js";
 import { openSource } from "./source/open-source.js";
 import type { Source } from "./source/source.js";
 import { builtinCalibrationText, namedDataSets, readTextFiles } from "./source/text-files.js";
@@ -235,7 +234,10 @@ export interface EvaluateOptions extends EvaluateSettings {
   readonly model: string;
   /** The checkpoint that it was made from: adds KL divergence and top-1 agreement. */
   readonly against?: string;
-  /** A text, a JSONL file, or a folder of them; `builtin` (default): the text that comes with Shardsmith. */
+  /**
+   * `builtin` (default), the text that comes with Shardsmith; a text, a JSONL file, or a folder of them; the name of a set in
+   * calibration-data/data-sets.json, of which the part that is held out is taken, where it has one; or a data set on the Hub, `org/dataset[:config][/split]`.
+   */
   readonly text?: string;
   readonly threads?: number;
   /** Keep the result beside the model, which Shardsmith made, and in its model card. Default false. */
@@ -256,7 +258,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     if (against !== undefined) sources.push(await openSource(against, patience));
     const evaluation = await runEvaluate({
       model: sources[0], against: sources[1], settings,
-      text: () => readDocuments(text),
+      text: () => evaluationText(text, placesOf(patience)),
       engine,
       scratch: openSpillFile,
       ...(onEvent && { onEvent }),
@@ -304,20 +306,20 @@ function engineOf(threads: number | undefined): () => Promise<Engine> {
  * @param begun the journal's first line of a run that is taken up: it goes on with the data sets as they were then
  */
 function calibrationText(choice: string | undefined, source: Source, patience: SteadyOptions, begun?: string): CalibrationText {
-  const places: TextPlaces = {
+  return (seed) => calibrationTexts(choice, source.hub !== undefined, placesOf(patience, begun), seed, patience.signal);
+}
+
+/** Where texts come from: files, what comes with the package, the Hub and its cache. */
+function placesOf(patience: SteadyOptions, begun?: string): TextPlaces {
+  return {
     isThere, readTextFiles, builtin: builtinCalibrationText, named: namedDataSets,
     dataSet: async (repo, revision, folder) => {
       const hub = await hubOfEnvironment();
-      const open = (wanted: string | undefined) => openHubDataSet(hub, repo, wanted, folder, patience);
+      const options = { ...patience, cache: hubCacheOfEnvironment(), ...(folder !== undefined && { folder }) };
+      const open = (wanted: string | undefined) => openHubDataSet(hub, repo, wanted, options);
       const commit = revision === undefined && begun !== undefined ? commitOf(begun, repo, "data sets") : undefined;
       // That commit may have been rewritten away: then it is another run, which says so.
       return commit === undefined ? open(revision) : open(commit).catch(() => open(revision));
     },
   };
-  return (seed) => calibrationTexts(choice, source.hub !== undefined, places, seed, patience.signal);
-}
-
-async function readDocuments(path = "builtin"): Promise<{ documents: readonly string[]; origin: string }> {
-  if (path === "builtin") return { documents: documentsOf(await builtinCalibrationText()), origin: BUILTIN_ORIGIN };
-  return { documents: documentsOf(await readTextFiles(path)), origin: path };
 }

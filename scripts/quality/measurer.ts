@@ -1,4 +1,4 @@
-import { documentsOf } from "#src/calibration/documents.js";
+import { conversationsAndTextsOf } from "#src/calibration/documents.js";
 import type { Engine } from "#src/engine/engine.js";
 import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { divergenceOf, perplexityOf, type Predictions } from "#src/evaluate/predictions.js";
@@ -36,7 +36,7 @@ export class Measurer {
   static async open(folder: string, text: string, sequenceLength: number, maxTokens: number): Promise<Measurer> {
     const source = await openFolder(folder);
     const original = await openModel(source);
-    const windows = await evaluationWindows(original, { documents: documentsOf(await readTextFiles(text)), origin: text }, sequenceLength, maxTokens);
+    const { windows } = await evaluationWindows(original, { documents: conversationsAndTextsOf(await readTextFiles(text)), origin: text }, sequenceLength, maxTokens);
     // Equal lengths side by side make full batches.
     windows.sort((a, b) => b.length - a.length);
     const engine: Engine = await createOnnxEngine();

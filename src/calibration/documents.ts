@@ -35,11 +35,6 @@ export function conversationsAndTextsOf(files: Iterable<{ readonly name: string;
   return all;
 }
 
-/** The same as texts: conversations turn by turn. */
-export function documentsOf(files: Iterable<{ readonly name: string; readonly text: string }>): string[] {
-  return conversationsAndTextsOf(files).map(joinedTurns);
-}
-
 /** What was said, turn by turn, with a blank line between. Roles are left out: how they are written is the chat template's matter. */
 export function joinedTurns(document: Document): string {
   return typeof document === "string" ? document : document.map(({ content }) => content).join("\n\n");

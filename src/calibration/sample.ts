@@ -152,7 +152,7 @@ class Drawing {
  * A text's token sequences for measuring perplexity, in the usual way (GPTQ's evaluation of WikiText-2, and transformers' guide to the perplexity of
  * fixed-length models without overlap): the whole text is encoded once, with special tokens at its ends only, and cut every `length`
  * tokens from the start. The last, shorter window is kept, if it has two tokens or more.
- * Throws `InputError` for tokens beyond the vocabulary and for text without tokens.
+ * Throws `InputError` for tokens beyond the vocabulary.
  */
 export function sequencesOf(
   text: string, tokenizer: Tokenizer, options: { readonly length: number; readonly vocabSize: number; readonly origin: string },
@@ -161,9 +161,7 @@ export function sequencesOf(
   requireInteger("The sequence length", length, SHORTEST_SEQUENCE, 2 ** 31 - 1);
   const ids = tokenizer.encode(text, { addSpecialTokens: true });
   requireVocabulary(ids, vocabSize, origin);
-  const windows = windowsOf(ids, length);
-  if (windows.length === 0) throw new InputError(`${origin}: too little text to measure on`);
-  return windows;
+  return windowsOf(ids, length);
 }
 
 /** Copies of `length` ids each from the start, and of the rest, if it is long enough to be of use. */

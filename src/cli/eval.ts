@@ -11,9 +11,9 @@ export function builder(yargs: Argv) {
   return yargs
     .positional("model", { describe: "a checkpoint, plain or quantized: its folder, org/name[@revision] or a Hub URL", type: "string", demandOption: true })
     .option("against", { type: "string", describe: "the checkpoint that it was made from" })
-    .option("text", { type: "string", default: "builtin", describe: "a text, a JSONL file or a folder of them; builtin: the text that comes with Shardsmith" })
+    .option("text", { type: "string", default: "builtin", describe: "builtin, the text that comes with Shardsmith; a text, a JSONL file or a folder of them; c4, wikitext, chat, code or multilingual; a data set on the Hub, as org/name[:config][/split]" })
     .option("sequence-length", { type: "number", describe: "tokens a window [default: 2048, or what the model was made for]" })
-    .option("max-tokens", { type: "number", describe: "stop after so many tokens of the text" })
+    .option("max-tokens", { type: "number", describe: "stop after so many tokens of the text [default: all; 131,072 of a data set]" })
     .option("memory", { type: "string", default: "2GB", describe: "hidden states held in memory; beyond it they go to a file" })
     .option("threads", { type: "number", describe: "threads that compute [default: one a core]" })
     .option("save", { type: "boolean", default: false, describe: "keep the result beside the model, and in its model card" })

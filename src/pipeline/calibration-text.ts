@@ -12,6 +12,9 @@ import type { CalibrationTexts } from "./calibrate.js";
 /** The text that comes with Shardsmith, as it is chosen. */
 const BUILTIN = "builtin";
 
+/** Not one that people calibrate by: of a set without a part held out, other documents are drawn. */
+const EVALUATION_SEED = 2 ** 31;
+
 /** What a model from a Hub is calibrated on unless something else is chosen. */
 const HUB_DEFAULT = "c4";
 
@@ -55,20 +58,37 @@ async function chosen(choice: string, places: TextPlaces, seed: number): Promise
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) throw new InputError(`calibration names ${JSON.stringify(twice)} twice`);
   const texts: TextSource[] = [];
-  for (const name of names) texts.push(await textOf(name, places, seed, names.length > 1));
+  for (const name of names) texts.push(await textOf(name, places, { what: "calibration", seed, heldOut: false, amongOthers: names.length > 1 }));
   return texts;
 }
 
-async function textOf(name: string, places: TextPlaces, seed: number, amongOthers: boolean): Promise<TextSource> {
+/**
+ * The text to measure on that a name means, of those that `calibrationTexts` takes one by one: of a named set the part that is held out, where it
+ * has one. Throws `InputError` as that does.
+ */
+export function evaluationText(name: string | undefined, places: TextPlaces): Promise<TextSource> {
+  return textOf(name ?? BUILTIN, places, { what: "text", seed: EVALUATION_SEED, heldOut: true, amongOthers: false });
+}
+
+/** For what a name may mean. */
+interface Choosing {
+  /** For messages. */
+  readonly what: "calibration" | "text";
+  readonly seed: number;
+  readonly heldOut: boolean;
+  readonly amongOthers: boolean;
+}
+
+async function textOf(name: string, places: TextPlaces, { what, seed, heldOut, amongOthers }: Choosing): Promise<TextSource> {
   if (name === BUILTIN) return { origin: amongOthers ? BUILTIN : BUILTIN_ORIGIN, documents: conversationsAndTextsOf(await places.builtin()) };
   const all = await places.named();
   const named = all.find((set) => set.name === name);
-  if (named !== undefined) return drawnNamed(named, places, seed);
+  if (named !== undefined) return drawnNamed({ ...named, files: (heldOut ? named.heldOut : undefined) ?? named.files }, places, seed);
   if (name !== "" && (await places.isThere(name))) return { origin: name, documents: conversationsAndTextsOf(await places.readTextFiles(name)) };
   const address = dataSetAddressOf(name);
   if (address === undefined) {
     throw new InputError(
-      `calibration is ${JSON.stringify(name)}, which is no file or folder, no data set on the Hub (org/name[:config][/split]), and none of these:\n`
+      `${what} is ${JSON.stringify(name)}, which is no file or folder, no data set on the Hub (org/name[:config][/split]), and none of these:\n`
         + [{ name: BUILTIN, about: "the text that comes with Shardsmith" }, ...all].map((set) => `  ${set.name.padEnd(14)}${set.about}`).join("\n"),
     );
   }
@@ -78,7 +98,7 @@ async function textOf(name: string, places: TextPlaces, seed: number, amongOther
 async function drawnNamed({ name, repo, folder, files: patterns, field, begins, together }: NamedDataSet, places: TextPlaces, seed: number): Promise<TextSource> {
   const files = await places.dataSet(repo, undefined, folder);
   const paths = [...files.files.keys()].filter((path) => patterns.some((pattern) => matches(pattern, path)));
-  if (paths.length === 0) throw new InputError(`${files.label}: has no file ${patterns.join(" or ")} any more, which ${name} stands for; choose another set, or name this one as ${repo}[:config][/split]`);
+  if (paths.length === 0) throw new InputError(`${files.label}: has no file ${patterns.join(" or ")}, which ${name} stands for; choose another set, or name this one as ${repo}[:config][/split]`);
   const draw = { paths, field, seed, ...(begins !== undefined && { begins: new RegExp(begins) }), ...(together !== undefined && { together }) };
   return { origin: name, dataSet: { repo, commit: files.commit }, documents: documentsDrawn(files, draw) };
 }

@@ -1,4 +1,5 @@
-import { sequencesOf } from "../calibration/sample.js";
+import { joinedTurns } from "../calibration/documents.js";
+import { sequencesOf, type TextSource } from "../calibration/sample.js";
 import type { Activations, Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
 import { divergenceOf, noPredictions, perplexityOf, type Divergence, type Measures, type Predictions } from "../evaluate/predictions.js";
@@ -18,17 +19,20 @@ import { withEngine } from "./with-engine.js";
 export interface EvaluateSettings {
   /** Tokens a window; longer documents are cut. Default 2048, or what the model was made for if that is less. */
   readonly sequenceLength?: number;
-  /** Stop after so many tokens of the text. Default: all of it. */
+  /** Stop after so many tokens of the text. Default: all of it; 131,072 of a data set. */
   readonly maxTokens?: number;
   /** Bytes of hidden states held in memory; beyond it they go to a file. Default 2 GB. */
   readonly memory?: number;
 }
 
+/** A data set is too large to be measured on whole. */
+const DATA_SET_TOKENS = 2 ** 17;
+
 export interface EvaluateJob {
   readonly model: Source;
   readonly against: Source | undefined;
   readonly settings: EvaluateSettings;
-  readonly text: () => Promise<{ readonly documents: readonly string[]; readonly origin: string }>;
+  readonly text: () => Promise<TextSource>;
   readonly engine: () => Promise<Engine>;
   /** A new file for hidden states that memory cannot hold. */
   readonly scratch: () => Promise<ScratchFile>;
@@ -63,10 +67,11 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
     throw new InputError(`${job.model.label} has a vocabulary of ${String(vocabSize)}, and ${job.against!.label} of ${String(reference.decoder.vocabSize)}: they cannot be compared`);
   }
   const sequenceLength = sequenceLengthOf(job.settings.sequenceLength, maxPositions, job.model.label);
-  const { documents, origin } = await job.text();
-  const sequences = await evaluationWindows(model, { documents, origin }, sequenceLength, maxTokens);
+  const text = await job.text();
+  const origin = text.dataSet === undefined ? text.origin : `${text.origin}, commit ${text.dataSet.commit.slice(0, 8)}`;
+  const { windows: sequences, documents } = await evaluationWindows(model, text, sequenceLength, maxTokens ?? (text.dataSet && DATA_SET_TOKENS));
   const tokens = sequences.reduce((sum, sequence) => sum + sequence.length, 0);
-  job.onEvent?.({ type: "text", origin, documents: documents.length, windows: sequences.length, tokens });
+  job.onEvent?.({ type: "text", origin, documents, windows: sequences.length, tokens });
   // Equal lengths side by side make full batches; the order has no say in the means.
   const batches = batchesOf(sequences.sort((a, b) => b.length - a.length));
 
@@ -93,22 +98,28 @@ export async function runEvaluate(job: EvaluateJob): Promise<Evaluation> {
   });
 }
 
-/** The windows of tokens that a text is measured in, document by document; none begins once there are `maxTokens`. */
+/**
+ * The windows of tokens that a text is measured in, document by document, and how many documents they are of; none begins once there are
+ * `maxTokens`. Conversations are read turn by turn. Throws `InputError` for a text without tokens.
+ */
 export async function evaluationWindows(
-  { checkpoint, decoder }: Model, text: { readonly documents: readonly string[]; readonly origin: string }, length: number, maxTokens = Infinity,
-): Promise<Uint32Array[]> {
+  { checkpoint, decoder }: Model, text: TextSource, length: number, maxTokens = Infinity,
+): Promise<{ readonly windows: Uint32Array[]; readonly documents: number }> {
   const tokenizer = await tokenizerOf(checkpoint);
   const windows: Uint32Array[] = [];
+  let documents = 0;
   let tokens = 0;
-  for (const document of text.documents) {
+  for await (const document of text.documents) {
     if (tokens >= maxTokens) break;
-    for (const window of sequencesOf(document, tokenizer, { length, vocabSize: decoder.vocabSize, origin: text.origin })) {
+    documents += 1;
+    for (const window of sequencesOf(joinedTurns(document), tokenizer, { length, vocabSize: decoder.vocabSize, origin: text.origin })) {
       if (tokens >= maxTokens) break;
       windows.push(window);
       tokens += window.length;
     }
   }
-  return windows;
+  if (windows.length === 0) throw new InputError(`${text.origin}: too little text to measure on`);
+  return { windows, documents };
 }
 
 /** What the two models' passes have in common. */

@@ -1,19 +1,12 @@
-import type { SteadyOptions } from "../hub/attempts.js";
-import type { Hub, HubRepo } from "../hub/hub.js";
-import { listRepo, readRange, resolveRevision } from "../hub/repo-files.js";
+import type { Hub } from "../hub/hub.js";
 import type { DataSetFiles } from "./data-set-files.js";
+import { openHub, type HubSourceOptions } from "./hub.js";
 
 /**
- * A data set on a Hub at the commit that a revision has now; all reads are of that commit. Throws `InputError` where there is none, or it will not be shown.
- * @param folder where all files that matter lie: the others are not listed
+ * A data set on a Hub at the commit that a revision has now; all reads are of that commit, and from the cache where it has them. Throws
+ * `InputError` where there is none, or it will not be shown.
  */
-export async function openHubDataSet(hub: Hub, id: string, revision?: string, folder?: string, options: SteadyOptions = {}): Promise<DataSetFiles> {
-  const repo: HubRepo = { type: "dataset", id };
-  const { commit } = await resolveRevision(hub, repo, revision, options);
-  const files = await listRepo(hub, repo, commit, { ...options, ...(folder !== undefined && { folder }) });
-  return {
-    label: `${id}@${commit.slice(0, 8)}`, repo: id, commit,
-    files: new Map([...files].map(([path, { size }]) => [path, size])),
-    read: (path, start, end) => readRange(hub, repo, commit, path, start, end, options),
-  };
+export async function openHubDataSet(hub: Hub, id: string, revision?: string, options: HubSourceOptions = {}): Promise<DataSetFiles> {
+  const source = await openHub(hub, { type: "dataset", id }, revision, options);
+  return { label: source.label, repo: id, commit: source.commit, files: await source.list(), read: (path, start, end) => source.read(path, start, end) };
 }

@@ -1,6 +1,6 @@
 import { open, readdir, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, join, sep } from "node:path";
 import { InputError } from "../errors.js";
 import { quote } from "../safetensors/json.js";
 import { nameWithin, WEIGHTS_FOLDER, type Source } from "./source.js";
@@ -20,13 +20,14 @@ export interface FolderSource extends Source {
 /**
  * A checkpoint's folder on disk. Links are followed, since the Hub's cache is made of them. Throws `InputError` where `path` is
  * missing, is no folder, or may not be read.
+ * @param deep also what lies in folders within it, by paths with slashes. These are many, and read once each: none is kept open
  */
-export async function openFolder(path: string): Promise<FolderSource> {
+export async function openFolder(path: string, deep = false): Promise<FolderSource> {
   const found = await stat(path).catch((error: unknown) => refuse(error, path, "no such folder"));
   if (!found.isDirectory()) throw new InputError(`${path}: ${notAFolder(path)}`);
   // Whether it may be listed shows only now.
   await readdir(path).catch((error: unknown) => refuse(error, path, "no such folder"));
-  return new Folder(path);
+  return new Folder(path, deep);
 }
 
 /** Whether there is anything of this path. */
@@ -51,18 +52,18 @@ class Folder implements FolderSource {
   private readonly handles = new Map<string, OpenFile>();
   private closed = false;
 
-  constructor(path: string) {
+  constructor(path: string, private readonly deep: boolean) {
     this.label = path;
   }
 
   async list(): Promise<ReadonlyMap<string, number>> {
-    const names = await readdir(this.label).catch((error: unknown) => refuse(error, this.label, "no such folder"));
-    const nested = (await readdir(join(this.label, WEIGHTS_FOLDER)).catch(() => [])).map((name) => `${WEIGHTS_FOLDER}/${name}`);
+    const names = await readdir(this.label, { recursive: this.deep }).catch((error: unknown) => refuse(error, this.label, "no such folder"));
+    const nested = this.deep ? [] : (await readdir(join(this.label, WEIGHTS_FOLDER)).catch(() => [])).map((name) => `${WEIGHTS_FOLDER}/${name}`);
     const files = new Map<string, number>();
     for (const name of [...names, ...nested].sort()) {
       // A link that leads nowhere is as good as no file.
       const found = await stat(join(this.label, name)).catch(() => undefined);
-      if (found?.isFile()) files.set(name, found.size);
+      if (found?.isFile()) files.set(name.replaceAll(sep, "/"), found.size);
     }
     return files;
   }
@@ -86,7 +87,7 @@ class Folder implements FolderSource {
       return bytes;
     } finally {
       file.readers--;
-      await this.closeIdle(MAX_IDLE_HANDLES);
+      await this.closeIdle(this.deep ? 0 : MAX_IDLE_HANDLES);
     }
   }
 
@@ -103,9 +104,9 @@ class Folder implements FolderSource {
 
   /** Names come from indexes, which may be hostile: none may lead out of the folder. */
   private pathOf(path: string): string {
-    const name = nameWithin(path);
-    if (name !== basename(name) || ["", ".", ".."].includes(name) || name.includes("\0")) {
-      throw new InputError(`${this.label}: ${quote(name)} is not the name of a file in this folder`);
+    const parts = this.deep ? path.split("/") : [nameWithin(path)];
+    if (parts.some((name) => name !== basename(name) || ["", ".", ".."].includes(name) || name.includes("\0"))) {
+      throw new InputError(`${this.label}: ${quote(path)} is not the name of a file in this folder`);
     }
     return join(this.label, path);
   }

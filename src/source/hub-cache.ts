@@ -10,7 +10,8 @@ const COMMIT = /^[0-9a-f]{40}$/;
 
 /**
  * The Hub's cache on this machine, in the layout of its Python library, as HF_HUB_CACHE, HF_HOME and HF_HUB_OFFLINE have it:
- * models--org--name/refs/<revision> holds a commit, snapshots/<commit>/<file> links to blobs/<hash of the file>. It is only read.
+ * models--org--name or datasets--org--name, in which refs/<revision> holds a commit, and snapshots/<commit>/<file> links to blobs/<hash of the
+ * file>. It is only read.
  */
 export function hubCacheOfEnvironment(env: Environment = process.env): HubCache {
   const path = expand(filled(env.HF_HUB_CACHE) ?? filled(env.HUGGINGFACE_HUB_CACHE) ?? join(hubHome(env), "hub"));
@@ -27,7 +28,7 @@ export function hubCacheOfEnvironment(env: Environment = process.env): HubCache 
 
     async open(repo, commit) {
       const snapshot = join(folderOf(repo), "snapshots", commit);
-      const folder = await openFolder(snapshot).catch(() => undefined);
+      const folder = await openFolder(snapshot, repo.type === "dataset").catch(() => undefined);
       return (
         folder && {
           label: folder.label,

@@ -42,18 +42,20 @@ export interface HubCache {
 
 export interface HubSourceOptions extends SteadyOptions {
   readonly cache?: HubCache;
+  /** Where in a data set all files lie that matter: the others are not listed. */
+  readonly folder?: string;
 }
 
 /**
- * A model on the Hub. The revision (main without one) is resolved to a commit here, and all reads are of that commit; what the cache
- * holds of it is read from there. Throws `InputError` where the Hub has no such repo or revision, or will not show it. The signal, and to
+ * A repo on the Hub: of a model the files at the top level, of a data set all. The revision (main without one) is resolved to a commit here,
+ * and all reads are of that commit; what the cache holds of it is read from there. Throws `InputError` where the Hub has no such repo or revision, or will not show it. The signal, and to
  * close it, ends all reads that are under way.
  */
-export async function openHub(hub: Hub, repo: HubRepo, revision = "main", { cache, ...options }: HubSourceOptions = {}): Promise<HubSource> {
+export async function openHub(hub: Hub, repo: HubRepo, revision = "main", { cache, folder, ...options }: HubSourceOptions = {}): Promise<HubSource> {
   if (cache?.offline === true) return await openOffline(hub, repo, revision, cache);
   const { commit } = await resolveRevision(hub, repo, revision, options);
-  const files = await listRepo(hub, repo, commit, options);
-  const own = new Map([...files].filter(([path]) => !nameWithin(path).includes("/")).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const files = await listRepo(hub, repo, commit, { ...options, ...(folder !== undefined && { folder }) });
+  const own = new Map([...files].filter(([path]) => repo.type === "dataset" || !nameWithin(path).includes("/")).sort(([a], [b]) => (a < b ? -1 : 1)));
   const held = await cache?.open(repo, commit);
   return new OnlineSource(hub, repo, commit, own, options, held, (await held?.list()) ?? new Map());
 }
@@ -62,7 +64,7 @@ async function openOffline(hub: Hub, repo: HubRepo, revision: string, cache: Hub
   const commit = await cache.commitOf(repo, revision);
   const held = commit === undefined ? undefined : await cache.open(repo, commit);
   if (commit === undefined || held === undefined) {
-    throw new InputError(`${pageOf(hub, repo)}: HF_HUB_OFFLINE is set, and the cache at ${cache.path} does not hold revision ${quote(revision)}; fetch it once with \`hf download ${repo.id}\`, or unset HF_HUB_OFFLINE`);
+    throw new InputError(`${pageOf(hub, repo)}: HF_HUB_OFFLINE is set, and the cache at ${cache.path} does not hold revision ${quote(revision)}; fetch it once with \`hf download ${repo.id}${repo.type === "dataset" ? " --repo-type dataset" : ""}\`, or unset HF_HUB_OFFLINE`);
   }
   return {
     label: `${labelOf(repo, commit)} (offline, in ${cache.path})`,

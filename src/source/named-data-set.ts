@@ -7,6 +7,8 @@ export interface NamedDataSet {
   readonly repo: string;
   /** Which of its files: `*` stands for anything but a slash, `{a,b}` for one of several. */
   readonly files: readonly string[];
+  /** Those that nobody calibrates or trains on, to measure on. */
+  readonly heldOut?: readonly string[];
   /** The folder that all of them lie in, so that the others need not be listed. */
   readonly folder?: string;
   readonly field: RecordField;

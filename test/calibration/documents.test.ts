@@ -1,10 +1,12 @@
 import { describe, expect, it } from "vitest";
 
-import { conversationsAndTextsOf, documentsOf } from "#src/calibration/documents.js";
+import { conversationsAndTextsOf, joinedTurns } from "#src/calibration/documents.js";
 import { InputError } from "#src/errors.js";
 
-const ofText = (text: string) => documentsOf([{ name: "a.txt", text }]);
-const ofLines = (...lines: unknown[]) => documentsOf([{ name: "a.jsonl", text: lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n") }]);
+/** What is said, turn by turn. */
+const textsOf = (files: Parameters<typeof conversationsAndTextsOf>[0]) => conversationsAndTextsOf(files).map(joinedTurns);
+const ofText = (text: string) => textsOf([{ name: "a.txt", text }]);
+const ofLines = (...lines: unknown[]) => textsOf([{ name: "a.jsonl", text: lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n") }]);
 
 describe("plain text", () => {
   it("is one document, to the character, where nothing divides it", () => {
@@ -21,7 +23,7 @@ describe("plain text", () => {
   });
 
   it("of several files keeps their order", () => {
-    expect(documentsOf([{ name: "b.txt", text: "b" }, { name: "a.md", text: "a\n=====\nc" }])).toEqual(["b", "a", "c"]);
+    expect(textsOf([{ name: "b.txt", text: "b" }, { name: "a.md", text: "a\n=====\nc" }])).toEqual(["b", "a", "c"]);
   });
 
   it.each(["", " \n\t\n", "=====\n\n=====\n"])("that holds nothing is refused: %j", (text) => {
@@ -39,7 +41,7 @@ describe("JSON lines", () => {
   });
 
   it("are known by the name's end, in any case", () => {
-    expect(documentsOf([{ name: "A.JSONL", text: `{"text":"one"}\r\n{"text":"two"}\r\n` }])).toEqual(["one", "two"]);
+    expect(textsOf([{ name: "A.JSONL", text: `{"text":"one"}\r\n{"text":"two"}\r\n` }])).toEqual(["one", "two"]);
   });
 
   it.each<[unknown, string]>([

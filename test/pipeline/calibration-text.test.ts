@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Document } from "#src/calibration/documents.js";
 import type { TextSource } from "#src/calibration/sample.js";
 import { InputError } from "#src/errors.js";
-import { calibrationTexts, type TextPlaces } from "#src/pipeline/calibration-text.js";
+import { calibrationTexts, evaluationText, type TextPlaces } from "#src/pipeline/calibration-text.js";
 import type { DataSetFiles } from "#src/source/data-set-files.js";
 import { namedDataSets } from "#src/source/text-files.js";
 import { dataSetOf, fixture, take } from "../source/data-set-fixtures.js";
@@ -94,8 +94,32 @@ describe("a choice", () => {
 
   it("of a named set whose files have other names now is refused", async () => {
     await expect(of("c4", false, places({ "allenai/c4": dataSetOf({ "en/new.parquet": "" }) }))).rejects.toThrow(
-      new InputError("org/set@0123abcd: has no file en/c4-train.*.json.gz any more, which c4 stands for; choose another set, or name this one as allenai/c4[:config][/split]"),
+      new InputError("org/set@0123abcd: has no file en/c4-train.*.json.gz, which c4 stands for; choose another set, or name this one as allenai/c4[:config][/split]"),
     );
+  });
+});
+
+describe("a text to measure on", () => {
+  const measured = async (name?: string, at = places()) => {
+    const text = await evaluationText(name, at);
+    return { ...text, documents: await documentsOf(text) };
+  };
+
+  it("is the built-in one, a file of the user's, or a data set", async () => {
+    expect(await measured()).toEqual({ origin: "the built-in text", documents: ["built in"] });
+    expect(await measured("a,b.txt")).toEqual({ origin: "a,b.txt", documents: ["a comma"] });
+    expect(await measured("org/set:de/test")).toEqual({ origin: "org/set:de/test", dataSet: { repo: "org/set", commit }, documents: ["zwei"] });
+  });
+
+  it("is the part of a named set that is held out, where there is one", async () => {
+    expect(await measured("c4")).toEqual({ origin: "c4", dataSet: { repo: "allenai/c4", commit }, documents: ["not this"] });
+    expect((await measured("code")).documents).toHaveLength(1);
+    await expect(measured("chat")).rejects.toThrow(new InputError("org/set@0123abcd: has no file data/test_sft-*.parquet, which chat stands for; choose another set, or name this one as HuggingFaceH4/ultrachat_200k[:config][/split]"));
+  });
+
+  it("is refused by its name where it is nothing of this", async () => {
+    await expect(measured("c5")).rejects.toThrow(/^text is "c5", which is no file or folder, no data set on the Hub/);
+    await expect(measured("c4,code")).rejects.toThrow(/^text is "c4,code", which is no file/);
   });
 });
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { survey, type SurveyResult } from "shardsmith";
-import { documentsOf } from "#src/calibration/documents.js";
+import { conversationsAndTextsOf } from "#src/calibration/documents.js";
 import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { decoderOf } from "#src/model/decoder-of.js";
 import { runStages } from "#src/model/forward.js";
@@ -54,7 +54,7 @@ describe("a survey", () => {
     const checkpoint = await openCheckpoint(source);
     const decoder = decoderOf(checkpoint.config, "config.json");
     const { set } = await calibrationOf(
-      async () => ({ texts: [{ documents: documentsOf(await builtinCalibrationText()), origin: "" }] }), checkpoint, decoder, resolveSettings(FEW),
+      async () => ({ texts: [{ documents: conversationsAndTextsOf(await builtinCalibrationText()), origin: "" }] }), checkpoint, decoder, resolveSettings(FEW),
     );
     const embedded = (sequences: readonly Uint32Array[]) => embedBatch((tensor, rows) => checkpoint.readRows(tensor, rows), decoder, sequences);
     const read = (name: string) => checkpoint.readFloat32(name);
