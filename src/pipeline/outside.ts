@@ -3,12 +3,10 @@ import type { ReadRows } from "../model/weights.js";
 import type { Checkpoint } from "../source/checkpoint.js";
 import { chunksOf, type FileRange } from "../source/ranges.js";
 import { PassingRows } from "./passing-rows.js";
+import { COPY_BYTES } from "./pieces.js";
 import { rangesOf, type Reading } from "./reading.js";
 import type { Stopwatch } from "./stopwatch.js";
 import type { StoredWriter } from "./stored-writer.js";
-
-/** What is copied passes through memory in pieces. */
-export const COPY_BYTES = 32 << 20;
 
 /** The tensors that belong to no layer. They stay as they are; of the embedding, the rows that calibration needs are caught as it passes. */
 export class Outside {

@@ -1,37 +1,25 @@
 import { InputError } from "../errors.js";
-import type { BitsMix, Format, FormatRun, LinearPlan, ModelFacts, Stored } from "../formats/format.js";
+import type { BitsMix, Format, FormatRun, LinearPlan, ModelFacts } from "../formats/format.js";
 import type { Decoder } from "../model/decoder.js";
 import { lmHeadOf } from "../model/head.js";
 import type { QuantScheme, ScaleDtype } from "../quantize/scheme.js";
-import { byteSize } from "../safetensors/dtypes.js";
 import type { TensorSpec } from "../safetensors/tensor.js";
 import { kindOf, wishesOf, type Wish } from "./module-rules.js";
 import type { ResolvedSettings } from "./options.js";
+import { layersByName, outputsFor, type Outputs } from "./outputs.js";
 import { schemeFor } from "./scheme-for.js";
 import { planLmHead } from "./tables.js";
 
 /** What will be made of a checkpoint, known from its headers alone. */
-export interface Plan {
+export interface Plan extends Outputs {
   /** Every linear of the decoder layers, in the order in which they are computed, and lm_head if it is to be quantized. */
   readonly linears: readonly LinearPlan[];
   /** The group size that was chosen: −1 for one scale a row. */
   readonly groupSize: number;
-  /** The output's tensors in the order in which they are written: those of no layer first, then layer by layer. */
-  readonly outputs: readonly TensorSpec[];
-  /** What each tensor of the checkpoint becomes, by name; nothing where the format leaves it out. */
-  readonly outputsOf: ReadonlyMap<string, readonly string[]>;
-  /** How the tensors that are not quantized are stored, by name. */
-  readonly stored: ReadonlyMap<string, Stored>;
-  /** The checkpoint's tensors that belong to no layer and stay as they are. */
-  readonly outside: readonly string[];
-  /** The checkpoint's tensors of each layer; an lm_head that is quantized comes behind them as a layer of its own. */
-  readonly layers: readonly (readonly string[])[];
   /** Linears of which something is asked by name. */
   readonly byName: ReadonlySet<string>;
   /** The bits of the linears that are quantized. */
   readonly mix: BitsMix;
-  /** Bits a weight of the linears that are quantized (lm_head too, if it is), scales and all. */
-  readonly bitsPerWeight: number;
   /** What the person should know before the work begins. */
   readonly notices: readonly string[];
 }
@@ -75,34 +63,14 @@ export function planRun(model: ModelFacts, settings: ResolvedSettings, format: F
     throw new InputError(`there is nothing to quantize in the ${format.name} format: ${reasons}`);
   }
   const lmHead = planLmHead(decoder, settings, format, best.groupSize, (tensor) => modelDtype(tensors.get(tensor)!));
-  const chosen = lmHead === undefined ? best : { ...best, linears: [...best.linears, lmHead], quantized: best.quantized + lmHead.outFeatures * lmHead.inFeatures };
+  const chosen = lmHead === undefined ? best : { ...best, linears: [...best.linears, lmHead] };
 
-  const planned = new Map(chosen.linears.filter(({ scheme }) => scheme !== undefined).map((linear) => [`${linear.name}.weight`, linear]));
-  const layers = decoder === undefined ? layersByName(tensors) : layersOf(decoder, tensors);
-  if (lmHead !== undefined) layers.push([`${lmHead.name}.weight`]);
-  const layered = new Set(layers.flat());
-  const outside = [...tensors.keys()].filter((name) => !layered.has(name)).sort();
-  const names = [...outside, ...layers.flat()];
-  const stored = new Map(names.filter((name) => !planned.has(name)).flatMap((name): [string, Stored][] => {
-    const own = storedAs(tensors.get(name)!, model, format);
-    return own === undefined ? [] : [[name, own]];
-  }));
-  const specs = new Map(names.map((name): [string, TensorSpec[]] => {
-    const linear = planned.get(name);
-    if (linear?.scheme !== undefined) return [name, format.layout(linear.name, linear, linear.scheme, settings.order)];
-    const own = stored.get(name);
-    return [name, own === undefined ? [] : [own.spec]];
-  }));
-  const packedBytes = [...planned.keys()].flatMap((name) => specs.get(name)!).reduce((sum, { dtype, shape }) => sum + byteSize(dtype, shape), 0);
   return {
     linears: chosen.linears,
     groupSize: chosen.groupSize,
-    outputs: [...specs.values()].flat(),
-    outputsOf: new Map([...specs].map(([name, made]) => [name, made.map((spec) => spec.name)])),
-    stored, outside, layers,
+    ...outputsFor(model, chosen.linears, settings.order, format),
     byName: new Set(byName.keys()),
     mix: mixOf(chosen.linears.flatMap(({ scheme }) => (scheme === undefined ? [] : [scheme.bits]))),
-    bitsPerWeight: (8 * packedBytes) / chosen.quantized,
     notices: [
       ...(settings.targetBits !== undefined && surveyed === undefined ? [`a survey chooses which linears get how many bits; until then all stand here with ${String(settings.bits)}`] : []),
       ...notices(chosen, trials[0], format, new Set(followers)),
@@ -134,15 +102,6 @@ export function formatRun(plan: Plan, settings: ResolvedSettings, decoder: Decod
 function sizesFor({ groupSize }: ResolvedSettings, format: Format): readonly number[] {
   if (groupSize === undefined) return format.groupSizes ?? GROUP_SIZES;
   return groupSize === -1 ? [-1] : GROUP_SIZES.filter((size) => size <= groupSize);
-}
-
-/** How a tensor that is not quantized is stored: as it is, where the format has no container that says otherwise; undefined where it is left out. */
-function storedAs({ name, dtype, shape }: TensorSpec, model: ModelFacts, { container }: Format): Stored | undefined {
-  const spec = { name, dtype, shape };
-  if (container === undefined) return { spec, unit: 1, convert: (bytes) => bytes };
-  const stored = container.stored(spec, model);
-  if (stored !== undefined && byteSize(dtype, shape) % stored.unit !== 0) throw new Error(`${name} is no whole number of units of ${String(stored.unit)} bytes`);
-  return stored;
 }
 
 interface Trial {
@@ -234,7 +193,6 @@ function linearsOf(decoder: Decoder): Candidate[] {
   return all;
 }
 
-const IN_LAYER = /(^|\.)\d+\./;
 /** Not linears, or such that no reader quantizes them: embeddings, norms, the routers of mixtures of experts, convolutions. */
 const NOT_LINEAR = /embed|norm|\.(gate|router|shared_expert_gate|conv1d)\.weight$/;
 
@@ -247,23 +205,6 @@ function linearsByShape(tensors: ReadonlyMap<string, TensorSpec>): Candidate[] {
     all.push({ name: module, stage: module, outFeatures: shape[0], inFeatures: shape[1] });
   }
   return all;
-}
-
-/** Tensors by the first number in their names, as they would lie in a decoder. */
-function layersByName(tensors: ReadonlyMap<string, TensorSpec>): string[][] {
-  const layers = new Map<string, string[]>();
-  for (const name of [...tensors.keys()].sort()) {
-    const prefix = IN_LAYER.exec(name);
-    if (prefix === null) continue;
-    const layer = name.slice(0, prefix.index + prefix[0].length);
-    layers.set(layer, [...(layers.get(layer) ?? []), name]);
-  }
-  const numberOf = (prefix: string): number => Number(/(\d+)\.$/.exec(prefix)![1]);
-  return [...layers].sort(([a], [b]) => numberOf(a) - numberOf(b) || (a < b ? -1 : 1)).map(([, names]) => names);
-}
-
-function layersOf(decoder: Decoder, tensors: ReadonlyMap<string, TensorSpec>): string[][] {
-  return Array.from({ length: decoder.layers }, (_, layer) => decoder.tensorsOf(layer).filter((name) => tensors.has(name)));
 }
 
 const FLOATS = new Set(["F64", "F32", "F16", "BF16"]);

@@ -5,7 +5,6 @@ import type { LinearPlan } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
 import type { Stage } from "../model/decoder.js";
 import { lmHeadStage } from "../model/head.js";
-import { CARD_FILE, modelCard } from "../publish/card.js";
 import type { Publisher } from "../publish/publisher.js";
 import type { LinearReport, Report } from "../report/report.js";
 import { fromFloat32, type FloatDtype } from "../safetensors/floats.js";
@@ -15,26 +14,26 @@ import type { Source } from "../source/source.js";
 import { VERSION } from "../version.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
 import { calibrationOf, type Calibration, type CalibrationText } from "./calibrate.js";
-import { evaluationBeside } from "./card.js";
-import { carriedFiles } from "./carried-files.js";
 import { chooseBits } from "./choose-bits.js";
 import type { QuantizeEvent } from "./events.js";
 import type { JournalEntry, RunIdentity } from "./journal.js";
 import { quantizeLayer } from "./layer.js";
 import { streamsOf } from "./options.js";
-import { COPY_BYTES, Outside } from "./outside.js";
+import { Outside } from "./outside.js";
 import { packerOf } from "./pack.js";
+import { piecesOf } from "./pieces.js";
 import { formatRun } from "./plan.js";
 import type { Wish } from "./module-rules.js";
 import { factsOf, QUANTIZER, withBits, type PreparedRun } from "./prepare-run.js";
 import type { LayerRun } from "./passage.js";
 import { Progress } from "./progress.js";
-import { published, publishFinished, standingCard } from "./push.js";
+import { publishFinished } from "./push.js";
 import { rangesOf, readingOf, type Reading } from "./reading.js";
+import { seal } from "./seal.js";
 import { ShardWriter } from "./shard-writer.js";
 import type { ScratchFile, Sink } from "./sink.js";
 import { MemoryBudget, Spool } from "./spool.js";
-import { identityOf, REPORT_FILE, whatStands } from "./standing.js";
+import { identityOf, whatStands } from "./standing.js";
 import { Stopwatch } from "./stopwatch.js";
 import { StoredWriter } from "./stored-writer.js";
 import { surveyed } from "./run-survey.js";
@@ -414,15 +413,10 @@ class Run {
 
   /** Copies a tensor that stays as it is, in pieces. */
   private async copy(name: string): Promise<void> {
-    const { checkpoint } = this.reading;
-    const { file, start, end } = checkpoint.tensors.get(name)!;
-    let at = start;
-    do {
-      const piece = Math.min(end, at + COPY_BYTES);
-      const bytes = await this.watch.time("read", () => checkpoint.source.read(file, at, piece));
-      await this.watch.time("write", () => this.storedWriter.take(name, bytes));
-      at = piece;
-    } while (at < end);
+    for (const read of piecesOf(this.reading.checkpoint, name)) {
+      const piece = await this.watch.time("read", read);
+      await this.watch.time("write", () => this.storedWriter.take(name, piece));
+    }
   }
 
   /** Puts a finished layer into the journal, once it would survive a power cut, while the next layer is under way. */
@@ -474,49 +468,24 @@ class Run {
     }
   }
 
-  /** Writes everything that makes the output loadable, config.json last. */
-  private async seal(resumed: number): Promise<Report> {
+  /** Writes everything that makes the output loadable. */
+  private seal(resumed: number): Promise<Report> {
     const { sink, source, publisher } = this.job;
-    const { checkpoint, plan, settings, decoder, files, configKeys, sourceBytes, bytes } = this.prepared;
-    const encode = (value: unknown): Uint8Array => new TextEncoder().encode(typeof value === "string" ? value : `${JSON.stringify(value, null, 2)}\n`);
-    const { quantizationConfig, configKeys: formatKeys, files: configFiles } = formatByName(settings.format).config(formatRun(plan, settings, decoder, QUANTIZER));
+    const { checkpoint, plan, settings, decoder, sourceBytes, bytes } = this.prepared;
     const set = this.calibration?.set;
-    const written = new Map<string, Uint8Array>();
-    const write = async (name: string, content: Uint8Array): Promise<void> => {
-      await sink.writeFile(name, content);
-      written.set(name, content);
-    };
-    for (const name of carriedFiles(checkpoint.files.keys())) await write(name, await checkpoint.readFile(name));
-    const sourceCard = checkpoint.files.has(CARD_FILE) ? new TextDecoder().decode(await checkpoint.readFile(CARD_FILE)) : undefined;
     this.shards.sort((a, b) => (a.file < b.file ? -1 : 1));
-    const report: Report = {
-      shardsmith: VERSION, source: source.label, ...(source.hub && { hub: { repo: source.hub.repo, commit: source.hub.commit, bytesRead: source.hub.bytesRead() } }), engine: this.engine.description, run: this.identity,
-      ...(set && { calibration: told(set) }),
-      linears: this.linears, notices: plan.notices, warnings: this.warnings.all,
-      sourceBytes, bytes, bitsPerWeight: plan.bitsPerWeight,
-      shards: this.shards, seconds: this.watch.elapsed(), parts: this.watch.parts, resumedAtLayer: resumed,
-    };
-    for (const [name, value] of Object.entries(configFiles)) await write(name, encode(value));
-    for (const [name, content] of files) await write(name, content);
-    const config = { ...checkpoint.config, ...formatKeys, ...configKeys, ...(quantizationConfig && { quantization_config: quantizationConfig }) };
-    await write(CARD_FILE, encode(await this.card(report, config, sourceCard)));
-    await write("config.json", encode(config));
-    await write(REPORT_FILE, encode(report));
-    if (publisher !== undefined) {
-      await this.uploads?.settled();
-      await published(publisher, written, this.emit);
-    }
-    await sink.complete();
-    return report;
-  }
-
-  /** The model card, which keeps what a person wrote in one that stands in its place. */
-  private async card(report: Report, config: Readonly<Record<string, unknown>>, sourceCard: string | undefined): Promise<string> {
-    const { sink, publisher } = this.job;
-    const local = await sink.readFile(CARD_FILE);
-    const existing = publisher === undefined ? local : await standingCard(local, publisher, this.emit);
-    const evaluation = await evaluationBeside((name) => sink.readFile(name), report);
-    return modelCard({ report, config, ...(publisher && { repo: publisher.repo }), ...(sourceCard !== undefined && { sourceCard }), ...(existing !== undefined && { existing }), ...(evaluation && { evaluation }) });
+    return seal({
+      ...this.prepared, sink, from: checkpoint, config: checkpoint.config, format: settings.format, run: formatRun(plan, settings, decoder, QUANTIZER),
+      report: () => ({
+        shardsmith: VERSION, source: source.label, ...(source.hub && { hub: { repo: source.hub.repo, commit: source.hub.commit, bytesRead: source.hub.bytesRead() } }), engine: this.engine.description, run: this.identity,
+        ...(set && { calibration: told(set) }),
+        linears: this.linears, notices: plan.notices, warnings: this.warnings.all,
+        sourceBytes, bytes, bitsPerWeight: plan.bitsPerWeight,
+        shards: this.shards, seconds: this.watch.elapsed(), parts: this.watch.parts, resumedAtLayer: resumed,
+      }),
+      ...(publisher && { publish: { publisher, sent: async () => this.uploads?.settled() } }),
+      emit: this.emit,
+    });
   }
 }
 
