@@ -6,6 +6,7 @@ import type { Container, LinearPlan } from "../format.js";
 import { aligned, dataFiles } from "./data-files.js";
 import { decoderGraph, type RotaryTable } from "./decoder-graph.js";
 import { ELEMENT_OF } from "./element-of.js";
+import { rowsName } from "./matmul-nbits.js";
 import { openOnnx } from "./open.js";
 
 /** Rotary tables hold so many positions at most: at a head size of 128, 67 MB. */
@@ -46,6 +47,8 @@ export const container: Container = {
     const shards = dataFiles(`onnx/${file}_data`, start.bytes, outputs);
     const weights = shards.flatMap((shard) => shard.tensors.map((tensor): OnnxWeight =>
       ({ ...tensor, type: ELEMENT_OF.get(tensor.dtype)!, file: shard.file.replace(/^onnx\//, "") })));
+    const codes = weights.find(({ name }) => name.startsWith(`${decoder!.embedding.tensor}_Q`));
+    if (codes !== undefined) weights.push({ ...codes, name: rowsName(codes.name), shape: [codes.shape[0], codes.shape[1] * codes.shape[2]] });
     return Promise.resolve({
       shards,
       files: new Map([[`onnx/${file}`, encodeModel({ ...model, weights: [...start.weights, ...weights], producer: quantizer })]]),

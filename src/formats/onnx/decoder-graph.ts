@@ -5,7 +5,7 @@ import { plainNodes } from "../../onnx/operators.js";
 import type { Dtype } from "../../safetensors/dtypes.js";
 import type { LinearPlan } from "../format.js";
 import { attentionNodes, MASK, maskNodes, POSITIONS, type Cache } from "./attention.js";
-import { node as quantizedLinear } from "./matmul-nbits.js";
+import { gatherNode, productNode } from "./matmul-nbits.js";
 
 const TOKENS = "input_ids";
 const LOGITS = "logits";
@@ -25,7 +25,7 @@ export const isTable = (name: string): boolean => name.startsWith(TABLE);
 /** What a graph is built of. */
 export interface DecoderParts {
   readonly decoder: Decoder;
-  /** Linears by module name; those without a scheme are stored as they are. */
+  /** Linears, and the embedding if it is quantized, by module name; those without a scheme are stored as they are. */
   readonly linears: ReadonlyMap<string, LinearPlan>;
   /** Of tensors that are stored as they are. */
   readonly dtypeOf: (tensor: string) => Dtype;
@@ -103,9 +103,12 @@ class DecoderGraph {
 
   embed(): void {
     const { tensor, scale } = this.parts.decoder.embedding;
+    const rows = "embedding.rows";
+    const plan = this.planOf(tensor);
     // Only the rows of the tokens are made float32, not the table.
-    this.nodes.push({ op: "Gather", inputs: [tensor, TOKENS], outputs: ["embedding.rows"] });
-    this.hidden = this.scaled(this.cast("embedding.rows", this.parts.dtypeOf(tensor)), scale, "embedding.scaled");
+    if (plan?.scheme === undefined) this.nodes.push({ op: "Gather", inputs: [tensor, TOKENS], outputs: [rows] });
+    else this.nodes.push(gatherNode(plan.name, plan.scheme, TOKENS, rows));
+    this.hidden = this.scaled(plan?.scheme === undefined ? this.cast(rows, this.parts.dtypeOf(tensor)) : rows, scale, "embedding.scaled");
   }
 
   layer(index: number): void {
@@ -148,16 +151,19 @@ class DecoderGraph {
   /** y = x · Wᵀ + bias. */
   private linear(tensor: string, bias: string | undefined, x: string, y: string): void {
     const product = bias === undefined ? y : `${y}.product`;
-    const name = tensor.replace(/\.weight$/, "");
-    const plan = this.parts.linears.get(name);
+    const plan = this.planOf(tensor);
     if (plan?.scheme !== undefined) {
-      this.nodes.push(quantizedLinear(name, plan, plan.scheme, x, product));
+      this.nodes.push(productNode(plan.name, plan, plan.scheme, x, product));
     } else {
       const transposed = `${tensor}.transposed`;
       this.once({ op: "Transpose", inputs: [this.weight({ tensor })], outputs: [transposed] });
       this.nodes.push({ op: "MatMul", inputs: [x, transposed], outputs: [product] });
     }
     if (bias !== undefined) this.nodes.push({ op: "Add", inputs: [product, bias], outputs: [y] });
+  }
+
+  private planOf(tensor: string): LinearPlan | undefined {
+    return this.parts.linears.get(tensor.replace(/\.weight$/, ""));
   }
 
   /** A tensor of the checkpoint as float32, with what is added to it. ONNX Runtime computes that when it loads the model. */

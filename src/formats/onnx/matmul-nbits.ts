@@ -1,5 +1,6 @@
 import { InputError } from "../../errors.js";
 import type { OnnxNode } from "../../onnx/model.js";
+import { microsoft } from "../../onnx/operators.js";
 import type { QuantizedLinear } from "../../quantize/quantized-linear.js";
 import type { Bits, QuantScheme } from "../../quantize/scheme.js";
 import { fromFloat32, toFloat32 } from "../../safetensors/floats.js";
@@ -88,13 +89,31 @@ export function bitsOf(tensors: ReadonlyMap<string, unknown>): Bits {
 export const groupSizeOf = (shape: readonly number[], bits: Bits): number => (shape[2] * 8) / bits;
 
 /** y = x · Wᵀ for a linear that lies as `layout` says. */
-export function node(name: string, { outFeatures, inFeatures }: Linear, { bits, groupSize, symmetric }: QuantScheme, x: string, y: string): OnnxNode {
+export function productNode(name: string, { outFeatures, inFeatures }: Linear, { bits, groupSize, symmetric }: QuantScheme, x: string, y: string): OnnxNode {
   return {
-    op: "MatMulNBits", domain: "com.microsoft",
+    op: "MatMulNBits", ...microsoft,
     inputs: [x, `${name}.${codesSuffix(bits)}`, `${name}.${SCALES}`, ...(symmetric ? [] : [`${name}.${ZERO_POINTS}`])],
     outputs: [y],
     // Without an accuracy level its products are of floats, as they were when the codes were chosen; level 4 would round x to 8 bits.
     ints: { K: inFeatures, N: outFeatures, bits, block_size: blockSize(groupSize)! },
+  };
+}
+
+const ROWS = ".rows";
+
+/** A second name of an embedding's codes, for GatherBlockQuantized, which wants their bytes by row [out, in·bits/8]. */
+export const rowsName = (codes: string): string => `${codes}${ROWS}`;
+
+/** Whether a weight is such a second name. */
+export const isRows = (name: string): boolean => name.endsWith(ROWS);
+
+/** The rows [.., in] of a quantized embedding for tokens [..]. */
+export function gatherNode(name: string, { bits, groupSize, symmetric }: QuantScheme, tokens: string, rows: string): OnnxNode {
+  return {
+    op: "GatherBlockQuantized", ...microsoft,
+    inputs: [rowsName(`${name}.${codesSuffix(bits)}`), tokens, `${name}.${SCALES}`, ...(symmetric ? [] : [`${name}.${ZERO_POINTS}`])],
+    outputs: [rows],
+    ints: { bits, block_size: blockSize(groupSize)!, gather_axis: 0, quantize_axis: 1 },
   };
 }
 

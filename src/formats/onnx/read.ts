@@ -5,7 +5,7 @@ import { quote } from "../../safetensors/json.js";
 import type { PackedFormat } from "../format.js";
 import { isTable } from "./decoder-graph.js";
 import { ELEMENT_OF } from "./element-of.js";
-import { bitsOf, codesSuffix, groupSizeOf, PACKED_BITS, SCALES, unpack, ZERO_POINTS } from "./matmul-nbits.js";
+import { bitsOf, codesSuffix, groupSizeOf, isRows, PACKED_BITS, SCALES, unpack, ZERO_POINTS } from "./matmul-nbits.js";
 
 /** A graph of 100 layers takes 600 kB. */
 export const MAX_GRAPH_BYTES = 64 * 1024 * 1024;
@@ -35,7 +35,7 @@ export function readOnnx(graph: Uint8Array, path: string, sizes: ReadonlyMap<str
   const folder = path.slice(0, path.lastIndexOf("/") + 1);
   const tensors = new Map<string, TensorEntry & { readonly file: string }>();
   for (const { name, type, shape, file, start, end } of weights.values()) {
-    if (isTable(name)) continue;
+    if (isTable(name) || isRows(name)) continue;
     const dtype = DTYPE_OF.get(type);
     if (dtype === undefined) throw new InputError(`${where}: weight ${quote(name)} has the element type ${type}, which Shardsmith does not write`);
     const size = sizes.get(folder + file);

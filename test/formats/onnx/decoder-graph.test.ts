@@ -16,7 +16,8 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-const grid = (change: Partial<QuantScheme> = {}): SchemeOf => () => ({ bits: 4, groupSize: 16, symmetric: true, scaleDtype: "F32", ...change });
+const PLAIN: QuantScheme = { bits: 4, groupSize: 16, symmetric: true, scaleDtype: "F32" };
+const grid = (change: Partial<QuantScheme> = {}): SchemeOf => ({ name }) => (name === "model.embed_tokens" ? undefined : { ...PLAIN, ...change });
 const sequences = (count: number, length: number, vocabulary: number): number[][] =>
   Array.from({ length: count }, (_, row) => Array.from({ length }, (_, i) => (7 * i * i + 31 * row + 3) % vocabulary));
 
@@ -63,11 +64,16 @@ describe.each(FAMILIES)("%s: ONNX Runtime's logits are ours", (family) => {
 it.each<readonly [string, SchemeOf]>([
   ["8 bits", grid({ bits: 8, groupSize: 32 })],
   ["4 bits with zero points", grid({ groupSize: 64, symmetric: false })],
-  ["8 bits with zero points, one scale a row", ({ inFeatures }) => ({ bits: 8, groupSize: inFeatures, symmetric: false, scaleDtype: "F32" })],
-  ["4 and 8 bits and plain linears", ({ name, inFeatures }) => (name.includes("v_proj") ? undefined : { bits: name.includes("down") ? 8 : 4, groupSize: Math.min(128, inFeatures), symmetric: true, scaleDtype: "F32" })],
+  ["8 bits with zero points, one scale a row", (linear) => grid({ bits: 8, groupSize: linear.inFeatures, symmetric: false })(linear)],
+  ["4 and 8 bits and plain linears", ({ name, inFeatures }) => (/v_proj|embed/.test(name) ? undefined : { bits: name.includes("down") ? 8 : 4, groupSize: Math.min(128, inFeatures), symmetric: true, scaleDtype: "F32" })],
 ])("the demo model with %s has our logits", (_, schemeOf) => expectOurLogits(DEMO, schemeOf));
 
 it.skipIf(!hasStories)("stories260K, whose mlp.down_proj cannot be packed, has our logits", () => expectOurLogits(STORIES, grid({ groupSize: 64 })));
+
+it.each([
+  ["a tied one, which is lm_head too", DEMO, 4, false], ["a tied one that is scaled", `${FIXTURES}gemma3-text/`, 8, true],
+  ["one beside an lm_head", `${FIXTURES}llama/`, 8, false], ["one of symmetric groups", `${FIXTURES}llama/`, 4, true],
+] as const)("takes a quantized embedding: %s", (_, source, bits, symmetric) => expectOurLogits(source, ({ name }) => ({ ...PLAIN, ...(name === "model.embed_tokens" && { bits, symmetric }) })));
 
 it("takes caps on logits", () => expectOurLogits(`${FIXTURES}gemma3-text/`, grid(), { final_logit_softcapping: 3 }));
 

@@ -43,6 +43,7 @@ export async function writeOnnx(source: string, schemeOf: SchemeOf, fields: Reco
   };
 
   const plans = Array.from({ length: decoder.layers }, (_, layer) => decoder.stages(layer, 1).flatMap(({ linears }) => linears)).flat()
+    .concat([{ name: "model.embed_tokens", outFeatures: decoder.vocabSize, inFeatures: decoder.hiddenSize }])
     .concat(decoder.lmHead.tied ? [] : [{ name: "lm_head", outFeatures: decoder.vocabSize, inFeatures: decoder.hiddenSize }])
     .map((linear): LinearPlan => {
       const scheme = schemeOf(linear);

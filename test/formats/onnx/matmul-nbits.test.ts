@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { describe, expect, it } from "vitest";
 import { onnx } from "#src/formats/onnx.js";
-import { blockSize, node, pack, PACKED_BITS, unpack } from "#src/formats/onnx/matmul-nbits.js";
+import { blockSize, pack, PACKED_BITS, productNode, unpack } from "#src/formats/onnx/matmul-nbits.js";
 import { encodeModel } from "#src/onnx/model.js";
 import { dequantize } from "#src/quantize/dequantize.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
@@ -21,7 +21,7 @@ async function weightByOnnxRuntime(linear: QuantizedLinear): Promise<Float32Arra
   const model = encodeModel({
     inputs: [{ name: "x", type: "float32", shape: ["rows", inFeatures] }, ...tensors.map(value)],
     outputs: [{ name: "y", type: "float32", shape: ["rows", outFeatures] }],
-    nodes: [node(NAME, linear, scheme, "x", "y")],
+    nodes: [productNode(NAME, linear, scheme, "x", "y")],
   });
   const session = await InferenceSession.create(model, { intraOpNumThreads: 1, logSeverityLevel: 4 });
   const units = new Float32Array(inFeatures * inFeatures);
