@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { InputError } from "../errors.js";
-import type { Hub } from "./hub.js";
+import { PUBLIC_ENDPOINT, type Hub } from "./hub.js";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -11,7 +11,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
  * HF_HOME/token, which `hf auth login` writes; HTTPS_PROXY, HTTP_PROXY and NO_PROXY. Throws `InputError` where one of them makes no sense.
  */
 export async function hubOfEnvironment(env: Environment = process.env): Promise<Hub> {
-  const endpoint = (filled(env.HF_ENDPOINT) ?? "https://huggingface.co").replace(/\/+$/, "");
+  const endpoint = (filled(env.HF_ENDPOINT) ?? PUBLIC_ENDPOINT).replace(/\/+$/, "");
   if (!isWebAddress(endpoint)) throw new InputError("HF_ENDPOINT: is not a web address such as https://huggingface.co");
   const token = clean(filled(env.HF_TOKEN) ?? filled(env.HUGGING_FACE_HUB_TOKEN)) ?? (await tokenFile(filled(env.HF_TOKEN_PATH), env));
   return { endpoint, ...(token !== undefined && { token }), fetch: await fetchOf(env) };

@@ -1,4 +1,5 @@
 import { InputError } from "../errors.js";
+import { VERSION } from "../version.js";
 import { Broken } from "./attempts.js";
 import type { SteadyOptions } from "./attempts.js";
 import { eitherSignal } from "./either-signal.js";
@@ -131,6 +132,7 @@ function withBody(init: RequestInit & { headers: Headers }, moved: () => void): 
 
 function headersFor(hub: Hub, url: string, given: HeadersInit | undefined): Headers {
   const headers = new Headers(given);
+  headers.set("user-agent", `shardsmith/${VERSION}`);
   if (new URL(url).origin !== new URL(hub.endpoint).origin) headers.delete("authorization");
   else if (hub.token !== undefined) {
     // fetch would tell the header in its own message.

@@ -8,6 +8,14 @@ export interface Hub {
   readonly fetch: typeof fetch;
 }
 
+/** Where the Hub is unless HF_ENDPOINT says otherwise. */
+export const PUBLIC_ENDPOINT = "https://huggingface.co";
+
+/** An address that the Hub gives, at the endpoint: what a mirror passes on names the public Hub, as huggingface_hub's `fix_hf_endpoint_in_url` knows. */
+export function onEndpoint({ endpoint }: Hub, url: string): string {
+  return url.startsWith(`${PUBLIC_ENDPOINT}/`) ? endpoint + url.slice(PUBLIC_ENDPOINT.length) : url;
+}
+
 /** What lies on a Hub under one name. */
 export interface HubRepo {
   readonly type: "model" | "dataset";

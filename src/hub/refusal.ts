@@ -2,6 +2,10 @@ import { InputError } from "../errors.js";
 import { quote } from "../safetensors/json.js";
 import type { Hub, HubRepo } from "./hub.js";
 import { statusOf } from "./statuses.js";
+import { told } from "./told.js";
+
+/** What the Hub says of repos that it has closed. */
+const DISABLED = "Access to this resource is disabled.";
 
 /** The page that a person opens for a repo. */
 export function pageOf({ endpoint }: Hub, { type, id }: HubRepo): string {
@@ -17,7 +21,7 @@ export async function refusalOf(response: Response, hub: Hub, repo: HubRepo, wha
   const page = pageOf(hub, repo);
   const kind = repo.type === "dataset" ? "data set" : "model";
   const code = response.headers.get("x-error-code");
-  const said = await messageOf(response);
+  const said = await messageOf(response, hub);
   const { status } = response;
   const tokens = `${hub.endpoint}/settings/tokens`;
   const login = "log in with `hf auth login` or set HF_TOKEN";
@@ -36,6 +40,7 @@ export async function refusalOf(response: Response, hub: Hub, repo: HubRepo, wha
       ? refuse(`there is no such ${kind}, or it is private; check the name on that page, and for a private one ${login}`)
       : refuse(`there is no such ${kind}, or the token may not see it; check the name on that page, and the token's rights at ${tokens}`);
   }
+  if (status === 403 && response.headers.get("x-error-message") === DISABLED) return refuse(`the Hub has disabled access to this ${kind}`);
   if (status === 403) {
     const why = said === undefined ? "" : ` (${said})`;
     return hub.token === undefined ? refuse(`the Hub refuses this without a token${why}; ${login}`) : refuse(`the token may not do this${why}; give it the right at ${tokens}`);
@@ -44,9 +49,9 @@ export async function refusalOf(response: Response, hub: Hub, repo: HubRepo, wha
 }
 
 /** What the Hub says itself, cut to a line. */
-async function messageOf(response: Response): Promise<string | undefined> {
+async function messageOf(response: Response, hub: Hub): Promise<string | undefined> {
   const text = response.headers.get("x-error-message") ?? errorOf(await response.text().catch(() => ""));
-  return text === undefined ? undefined : quote(text.slice(0, 300));
+  return text === undefined ? undefined : told(hub, text);
 }
 
 function errorOf(body: string): string | undefined {

@@ -7,6 +7,7 @@ import type { Exchange } from "./exchange.js";
 import type { Hub, HubRepo } from "./hub.js";
 import { pageOf, refusalOf } from "./refusal.js";
 import { brokenOf, statusOf } from "./statuses.js";
+import { told } from "./told.js";
 
 /** From a server that ignores Range, so much is read and dropped to come to the bytes that are wanted, and no more. */
 const MAX_WASTE_BYTES = 4 * 1024 * 1024;
@@ -114,12 +115,14 @@ export class RemoteFile {
     }
     const answer = await exchange(this.hub, this.url, init, options, (hop) => this.identify(hop));
     const { response, url } = answer;
-    if (url !== this.url) {
-      if (response.ok) this.place = url;
-      return answer;
-    }
-    if ([401, 403, 404].includes(response.status)) throw await refusalOf(await wholeOf(answer), this.hub, this.repo, this.path);
+    if (this.isOwn(url) && [401, 403, 404].includes(response.status)) throw await refusalOf(await wholeOf(answer), this.hub, this.repo, this.path);
+    if (url !== this.url && response.ok) this.place = url;
     return answer;
+  }
+
+  /** Whether the Hub itself answers there, as it does for small files, and of repos that were renamed. */
+  private isOwn(url: string): boolean {
+    return new URL(url).origin === new URL(this.hub.endpoint).origin;
   }
 
   /** How many bytes to skip at the body's beginning. Throws where it is anything but what was asked for. */
@@ -127,7 +130,7 @@ export class RemoteFile {
     const { status, headers } = response;
     const broken = brokenOf(response);
     if (broken) throw broken;
-    if (url !== this.url && EXPIRED.includes(status)) throw new Broken(`${new URL(url).host} answers with ${statusOf(response)}`);
+    if (!this.isOwn(url) && EXPIRED.includes(status)) throw new Broken(`${new URL(url).host} answers with ${statusOf(response)}`);
     if (status === 416) throw this.shorter(end);
     if (url === this.url) this.identify(response);
     const length = headers.get("content-length");
@@ -141,7 +144,7 @@ export class RemoteFile {
     const said = headers.get("content-range") ?? "";
     const [, from, last, size] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(said) ?? [];
     if (Number(from) !== start || !(Number(last) < end)) {
-      throw new InputError(`${addressOf(url)}: answers with Content-Range ${quote(said)}, where bytes ${start} to ${end - 1} were asked for`);
+      throw new InputError(`${addressOf(url)}: answers with Content-Range ${told(this.hub, said)}, where bytes ${start} to ${end - 1} were asked for`);
     }
     if (size !== "*") this.measure(Number(size), end);
     if (Number(length) > end - start) throw new TooLong(end - start);
@@ -151,7 +154,7 @@ export class RemoteFile {
   /** What the Hub says of the file when it redirects or answers: a commit's files never change, so a difference is an error. */
   private identify({ status, headers }: Response): void {
     const commit = headers.get("x-repo-commit");
-    if (commit !== null && commit !== this.commit) throw this.changed(`is of commit ${quote(commit)}`);
+    if (commit !== null && commit !== this.commit) throw this.changed(`is of commit ${told(this.hub, commit)}`);
     const tag = TAG.exec(headers.get("x-linked-etag") ?? (status < 300 ? headers.get("etag") : null) ?? "")?.[1];
     if (tag === undefined) return;
     this.tag ??= tag;

@@ -1,10 +1,11 @@
 import { InputError } from "../errors.js";
-import { isJsonObject, quote } from "../safetensors/json.js";
+import { isJsonObject } from "../safetensors/json.js";
 import type { SteadyOptions } from "./attempts.js";
-import type { Hub, HubRepo } from "./hub.js";
+import { onEndpoint, type Hub, type HubRepo } from "./hub.js";
 import { refusalOf } from "./refusal.js";
 import { RemoteFile } from "./remote-file.js";
 import { steadyFetch } from "./steady-fetch.js";
+import { told } from "./told.js";
 
 /** A file as the Hub's tree lists it. */
 export interface RepoFile {
@@ -39,7 +40,7 @@ export async function listRepo(
     if (!Array.isArray(json)) throw new InputError(`${apiOf(hub, repo)}/tree: the answer is no list of files; is ${hub.endpoint} a Hub?`);
     for (const entry of json as unknown[]) {
       if (isJsonObject(entry) && entry.type !== "file") continue;
-      const [path, file] = fileOf(entry, `${apiOf(hub, repo)}/tree`);
+      const [path, file] = fileOf(entry, `${apiOf(hub, repo)}/tree`, hub);
       files.set(path, file);
     }
     url = next;
@@ -82,16 +83,16 @@ async function ask(hub: Hub, repo: HubRepo, url: string, what: string, options: 
   const text = await response.text();
   const link = /<([^>]+)>\s*;\s*rel="?next"?/.exec(response.headers.get("link") ?? "")?.[1];
   try {
-    return { json: JSON.parse(text) as unknown, ...(link !== undefined && { next: new URL(link, response.url).href }) };
+    return { json: JSON.parse(text) as unknown, ...(link !== undefined && { next: onEndpoint(hub, new URL(link, response.url).href) }) };
   } catch {
-    throw new InputError(`${url}: the answer is not JSON, but ${quote(text.slice(0, 60))}; is ${hub.endpoint} a Hub, or is there a proxy with a page of its own between?`);
+    throw new InputError(`${url}: the answer is not JSON, but ${told(hub, text, 60)}; is ${hub.endpoint} a Hub, or is there a proxy with a page of its own between?`);
   }
 }
 
-function fileOf(entry: unknown, where: string): [string, RepoFile] {
+function fileOf(entry: unknown, where: string, hub: Hub): [string, RepoFile] {
   const { path, size, oid, lfs } = isJsonObject(entry) ? entry : {};
   const sha256 = isJsonObject(lfs) ? lfs.oid : undefined;
   const sound = typeof path === "string" && Number.isSafeInteger(size) && Number(size) >= 0 && typeof oid === "string" && (sha256 === undefined || (typeof sha256 === "string" && /^[0-9a-f]{64}$/.test(sha256)));
-  if (!sound) throw new InputError(`${where}: lists a file without a proper path, size or hash: ${quote(entry)}`);
+  if (!sound) throw new InputError(`${where}: lists a file without a proper path, size or hash: ${told(hub, entry)}`);
   return [path, { size: Number(size), oid, ...(sha256 !== undefined && { sha256 }) }];
 }

@@ -2,10 +2,10 @@ import { Attempts, Broken } from "./attempts.js";
 import type { SteadyOptions } from "./attempts.js";
 import { addressOf, exchange, wholeOf } from "./exchange.js";
 import type { Hub } from "./hub.js";
-import { brokenOf } from "./statuses.js";
+import { brokenOf, busyOf } from "./statuses.js";
 
 /**
- * `fetch` for a Hub's API and its uploads. It tries again after 408, 429 and 5xx, and where the connection is refused, cut or stalls; a body
+ * `fetch` for a Hub's API and its uploads. It tries again after 408, 429 and 5xx, where the Hub is busy with the like, and where the connection is refused, cut or stalls; a body
  * that is a stream cannot be sent twice and is tried once. Answers are read whole before they are returned, so that one cut in its middle
  * is asked for again too. `Authorization` is added for the endpoint's own origin and for no other host. Gives up with an `InputError`
  * that names address, status and request id; other statuses are the caller's matter. Fits the `fetch` option of @huggingface/hub.
@@ -41,5 +41,8 @@ async function tryOnce(hub: Hub, url: string, init: RequestInit, options: Steady
     answer.close();
     throw broken;
   }
-  return await wholeOf(answer);
+  const whole = await wholeOf(answer);
+  const busy = await busyOf(whole);
+  if (busy) throw busy;
+  return whole;
 }

@@ -1,8 +1,10 @@
 import pLimit from "p-limit";
 import { InputError } from "../errors.js";
 import { eitherSignal } from "../hub/either-signal.js";
+import { onEndpoint, type Hub } from "../hub/hub.js";
 import { pageOf, refusalOf } from "../hub/refusal.js";
 import { statusOf } from "../hub/statuses.js";
+import { told } from "../hub/told.js";
 import { isJsonObject, quote } from "../safetensors/json.js";
 import { CountedBlob } from "./counted-blob.js";
 import { post, type Destination } from "./destination.js";
@@ -80,18 +82,18 @@ async function actionsOf(to: Destination, { name, size, sha256 }: LargeFile): Pr
   const objects = isJsonObject(answer) ? answer.objects : undefined;
   const object: unknown = Array.isArray(objects) ? objects.find((one: unknown) => isJsonObject(one) && one.oid === sha256) : undefined;
   if (!isJsonObject(object)) throw new InputError(`${url}: the answer does not speak of ${name}; is ${to.hub.endpoint} a Hub?`);
-  if (isJsonObject(object.error)) throw new InputError(`${pageOf(to.hub, to.repo)}: the Hub does not take ${name}: ${quote(String(object.error.message))}`);
+  if (isJsonObject(object.error)) throw new InputError(`${pageOf(to.hub, to.repo)}: the Hub does not take ${name}: ${told(to.hub, String(object.error.message))}`);
   const { upload, verify } = isJsonObject(object.actions) ? object.actions : {};
-  return { upload: actionOf(upload, url), verify: actionOf(verify, url) };
+  return { upload: actionOf(upload, url, to.hub), verify: actionOf(verify, url, to.hub) };
 }
 
-function actionOf(value: unknown, where: string): Action | undefined {
+function actionOf(value: unknown, where: string, hub: Hub): Action | undefined {
   if (value === undefined || value === null) return undefined;
   const { href, header = {} } = isJsonObject(value) ? value : {};
   if (typeof href !== "string" || !URL.canParse(href) || !/^https?:$/.test(new URL(href).protocol) || !(header === null || isJsonObject(header))) {
     throw new InputError(`${where}: the answer names no proper address to send to`);
   }
-  return { href, header: Object.fromEntries(Object.entries(header ?? {}).map(([key, text]) => [key, String(text)])) };
+  return { href: onEndpoint(hub, href), header: Object.fromEntries(Object.entries(header ?? {}).map(([key, text]) => [key, String(text)])) };
 }
 
 /** The Hub tells the parts of a multipart upload by headers: `chunk_size`, and the address of each by its number. */

@@ -15,6 +15,8 @@ it.each([
   [response(401, "GatedRepo"), undefined, "this model is gated; accept its conditions on that page, then log in with `hf auth login` or set HF_TOKEN"],
   [response(403, "GatedRepo"), "hf_x", "this model is gated, and the token's account has no access; accept its conditions on that page (a fine-grained token also needs access to gated repos: https://hub.test/settings/tokens)"],
   [response(403, undefined, "Forbidden: write access"), "hf_x", 'the token may not do this ("Forbidden: write access"); give it the right at https://hub.test/settings/tokens'],
+  [response(403, undefined, "Access to this resource is disabled."), "hf_x", "the Hub has disabled access to this model"],
+  [response(403, undefined, "You sent Authorization: Bearer hf_x"), "hf_x", 'the token may not do this ("You sent Authorization: Bearer …"); give it the right at https://hub.test/settings/tokens'],
   [response(403), undefined, "the Hub refuses this without a token; log in with `hf auth login` or set HF_TOKEN"],
   [response(404, "RevisionNotFound"), "hf_x", 'has no revision "dev"; https://hub.test/org/name/tree/main lists its branches and tags'],
   [response(404, "EntryNotFound"), "hf_x", 'has no file "dev"; https://hub.test/org/name/tree/main lists its files'],

@@ -29,6 +29,7 @@ it.each([
   [() => new Response("", { status: 404, headers: { "x-error-code": "RevisionNotFound" } }), 'https://hub.test/org/name: has no revision "dev"; https://hub.test/org/name/tree/main lists its branches and tags'],
   [() => Response.json({ sha: "main" }), "https://hub.test/api/models/org/name/revision/dev: the answer names no commit; is https://hub.test a Hub?"],
   [() => Response.json(null), "https://hub.test/api/models/org/name/revision/dev: the answer names no commit; is https://hub.test a Hub?"],
+  [({ headers }) => new Response(`Who is ${headers.get("authorization")}?`), 'https://hub.test/api/models/org/name/revision/dev: the answer is not JSON, but "Who is Bearer …?"; is https://hub.test a Hub, or is there a proxy with a page of its own between?'],
   [() => new Response("<html>Please log in"), 'https://hub.test/api/models/org/name/revision/dev: the answer is not JSON, but "<html>Please log in"; is https://hub.test a Hub, or is there a proxy with a page of its own between?'],
 ] as [Answer, string][])("refuses what is no revision (%#)", async (answer, message) => {
   expect(await messageOf(resolveRevision(scriptedHub(answer).hub, REPO, "dev"))).toBe(message);
@@ -55,6 +56,13 @@ it.each([
   [[7], "https://hub.test/api/models/org/name/tree: lists a file without a proper path, size or hash: 7"],
 ])("refuses what is no list (%#)", async (json, message) => {
   expect(await messageOf(listRepo(scriptedHub(() => Response.json(json)).hub, REPO, COMMIT))).toBe(message);
+});
+
+it("asks a mirror for the pages of which it passes on the public Hub's addresses", async () => {
+  const next = `https://huggingface.co/api/models/org/name/tree/${COMMIT}?cursor=x`;
+  const { hub, sent } = scriptedHub(inTurn(Response.json([], { headers: { link: `<${next}>; rel="next"` } }), Response.json([])));
+  await listRepo(hub, REPO, COMMIT);
+  expect([sent[1].url, sent[1].headers.get("authorization")]).toEqual([`${ENDPOINT}/api/models/org/name/tree/${COMMIT}?cursor=x`, `Bearer ${TOKEN}`]);
 });
 
 it("stops a list that never ends", async () => {
@@ -109,6 +117,12 @@ it("reads what the Hub sends itself, and where a renamed repo lies now", async (
   const renamed = read(inTurn(redirect("/new/name/resolve/x", 307), partial()));
   expect(await renamed.bytes).toEqual(FILE.slice(100, 300));
   expect(renamed.sent[1].headers.get("authorization")).toBe(`Bearer ${TOKEN}`);
+});
+
+it("says what the Hub says of a file of a renamed repo", async () => {
+  const { sent, bytes } = read(inTurn(redirect("/new/name/resolve/x", 307), new Response("", { status: 403, headers: { "x-error-code": "GatedRepo" } })));
+  expect(await messageOf(bytes)).toMatch(/^https:\/\/hub\.test\/org\/name: this model is gated/);
+  expect(sent).toHaveLength(2);
 });
 
 it("goes on where a body was cut, was short or stood still, and reads no byte twice", async () => {

@@ -6,6 +6,7 @@ import { whoAmI } from "@huggingface/hub";
 import { InputError } from "#src/errors.js";
 import type { Retry } from "#src/hub/attempts.js";
 import { steadyFetch } from "#src/hub/steady-fetch.js";
+import { VERSION } from "#src/version.js";
 import { cutBody, ENDPOINT, failure, inTurn, redirect, retryLine, scriptedHub, TOKEN } from "./scripted.js";
 
 const URL_ = `${ENDPOINT}/api/models/a/b?sig=secret`;
@@ -80,7 +81,8 @@ it("reads how long it is to wait from a date and from RateLimit", async () => {
   );
   expect((await steadyFetch(hub, options)(URL_)).status).toBe(200);
   expect(waited[0]).toBeGreaterThan(50_000);
-  expect(waited[1]).toBe(55_000);
+  // Its seconds are whole ones, rounded down.
+  expect(waited[1]).toBe(56_000);
   expect(Math.max(waited[2], waited[3])).toBeLessThanOrEqual(4000);
 });
 
@@ -96,6 +98,28 @@ it.each([
   const { hub, sent } = scriptedHub(answer);
   expect(await messageOf(steadyFetch(hub, patient())(URL_))).toBe(message);
   expect(sent).toHaveLength(requests);
+});
+
+it("waits where the Hub is busy with another operation, and for no other conflict", async () => {
+  const { said, ...options } = patient();
+  const busy = () => Response.json({ error: "Another commit operation is in progress for this repository. Please try again later." }, { status: 409 });
+  const { hub, sent } = scriptedHub(inTurn(busy(), busy(), new Response("done"), Response.json({ error: "You already created this model repo" }, { status: 409 })));
+  expect(await (await steadyFetch(hub, options)(URL_, { method: "POST", body: "x" })).text()).toBe("done");
+  expect(said[1]).toMatch(/^POST https:\/\/hub\.test\/api\/models\/a\/b: another operation is in progress there; try 3 of 6 in /);
+  const other = await steadyFetch(hub, options)(URL_, { method: "POST", body: "x" });
+  expect([other.status, await other.json()]).toEqual([409, { error: "You already created this model repo" }]);
+  expect(sent).toHaveLength(4);
+});
+
+it("says who asks", async () => {
+  const { hub, sent } = scriptedHub(() => new Response(""));
+  await steadyFetch(hub)(URL_);
+  expect(sent[0].headers.get("user-agent")).toBe(`shardsmith/${VERSION}`);
+});
+
+it("tells no request id that a token may stand in", async () => {
+  const { hub } = scriptedHub(() => new Response("", { status: 500, headers: { "x-request-id": TOKEN } }));
+  expect(await messageOf(steadyFetch(hub, patient())(URL_))).toBe("GET https://hub.test/api/models/a/b: status 500; given up after 6 tries");
 });
 
 it("sends a stream once", async () => {
