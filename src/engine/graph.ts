@@ -54,3 +54,21 @@ const NAMES = ["out", "x", "weight", "bias", "q", "k", "v", "cos", "sin", "a", "
 export function renamed<N extends GraphNode>(node: N, nameOf: (name: string) => string): N {
   return Object.fromEntries(Object.entries(node).map(([field, value]) => [field, NAMES.includes(field) ? nameOf(value as string) : value])) as N;
 }
+
+/** The part of a graph that makes one value from others that are known, which become its inputs: empty where the value is among them. */
+export function sliceOf(graph: Graph, known: readonly string[], wanted: string): Graph {
+  const needed = new Set([wanted]);
+  const nodes: GraphNode[] = [];
+  for (const node of graph.nodes.toReversed()) {
+    if (!needed.has(node.out) || known.includes(node.out)) continue;
+    nodes.unshift(node);
+    for (const [field, value] of Object.entries(node)) if (NAMES.includes(field)) needed.add(value as string);
+  }
+  const values = [...graph.inputs, ...graph.outputs].filter(({ name }, i, all) => needed.has(name) && all.findIndex((other) => other.name === name) === i);
+  return {
+    inputs: values.filter(({ name }) => known.includes(name)),
+    weights: graph.weights.filter(({ name }) => needed.has(name)),
+    nodes,
+    outputs: values.filter(({ name }) => name === wanted),
+  };
+}

@@ -1,4 +1,4 @@
-import type { Activations, Engine } from "../engine/engine.js";
+import type { Engine, GatheredHessian } from "../engine/engine.js";
 import type { Fold, Stage } from "../model/decoder.js";
 import { foldedNorm, type Producer, type ScaledHessian } from "../quantize/awq.js";
 import { largestScale } from "../quantize/grid.js";
@@ -8,13 +8,16 @@ import { crossCorrelation, type CrossProblem, type Retargeting } from "../quanti
 import type { QuantScheme } from "../quantize/scheme.js";
 import { gridUnit } from "../quantize/super-block.js";
 import type { FloatDtype } from "../safetensors/floats.js";
+import type { Gatherer } from "./gather-again.js";
 import type { LinearRun, Quantized } from "./write-linear.js";
 
-/** What is gathered of a stage's inputs, of the first `streams` streams. */
-export interface Gathering {
+/** What was gathered of a stage's inputs. */
+export type Gathered = GatheredHessian & { readonly cross?: Float32Array<ArrayBuffer> };
+
+/** What gathers a stage's inputs, of the first `streams` streams. */
+export interface Gathering extends Gatherer {
   readonly streams: number;
-  add(xs: readonly Activations[]): Promise<readonly Activations[]>;
-  finish(): Promise<{ readonly sum: Float32Array<ArrayBuffer>; readonly cross?: Float32Array<ArrayBuffer>; readonly rows: number }>;
+  finish(): Promise<Gathered>;
 }
 
 export async function gatheringOf(engine: Engine, n: number, both: boolean): Promise<Gathering> {
@@ -36,14 +39,15 @@ interface Folding {
 }
 
 interface Prepared {
+  /** What gathered the Hessian. */
+  readonly device: string;
   readonly prepared: PreparedHessian | HessianProblem;
   readonly retarget?: Retargeting | CrossProblem;
   readonly fold?: Folding;
 }
 
-export async function prepare(run: LinearRun, stage: Stage, gathering: Gathering, scheme: QuantScheme, weights: readonly Float32Array[], before: readonly Quantized[]): Promise<Prepared> {
+export async function prepare(run: LinearRun, stage: Stage, { sum, cross: sums, rows, device }: Gathered, scheme: QuantScheme, weights: readonly Float32Array[], before: readonly Quantized[]): Promise<Prepared> {
   const { engine, settings, watch } = run;
-  const { sum, cross: sums, rows } = await watch.time("hessian", () => gathering.finish());
   const options = { order: settings.order, groupSize: scheme.groupSize, unit: gridUnit(scheme), damp: settings.damp, shrink: settings.shrink };
   const source = settings.awq && weights.length > 0 ? await sourceOf(run, stage.fold, before) : undefined;
   const { prepared, scales, unscaled }: ScaledHessian = await watch.time("factor", async () =>
@@ -52,12 +56,12 @@ export async function prepare(run: LinearRun, stage: Stage, gathering: Gathering
   const cross = sums && crossCorrelation(sums, rows);
   const hessian = unscaled ?? prepared;
   const retarget = cross === undefined || "problem" in hessian ? undefined : "problem" in cross ? cross : { cross, hessian };
-  if (source === undefined || scales === undefined) return { prepared, ...(retarget && { retarget }) };
+  if (source === undefined || scales === undefined) return { device, prepared, ...(retarget && { retarget }) };
   const { norm, rowOf } = source.producer;
   const divided = new Float64Array(source.linear?.linear.outFeatures ?? 0);
   rowOf?.forEach((row, channel) => (divided[row] = scales[channel]));
   return {
-    prepared, ...(retarget && { retarget }),
+    device, prepared, ...(retarget && { retarget }),
     fold: { scales, rows: divided, ...(norm && { norm: [source.name, foldedNorm(norm, scales)] as const }), ...(source.linear && { divided: source.linear }) },
   };
 }

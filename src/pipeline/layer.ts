@@ -1,7 +1,9 @@
+import type { HessianLost } from "../engine/hessian-lost.js";
 import type { Stage } from "../model/decoder.js";
 import { weightsOf } from "../model/weights.js";
 import type { Checkpoint } from "../source/checkpoint.js";
-import { dividedBy, gatheringOf, prepare } from "./folding.js";
+import { dividedBy, gatheringOf, prepare, type Gathered, type Gathering } from "./folding.js";
+import { gatherAgain, orWithoutDevice, type Leftovers } from "./gather-again.js";
 import { onlyLooks, Passage, runStage, stateWidth, type LayerRun } from "./passage.js";
 import type { Spool } from "./spool.js";
 import { quantizeOne, write, type Quantized } from "./write-linear.js";
@@ -30,9 +32,12 @@ export async function quantizeLayer(
     if (last && into === undefined) break;
     // Linears of one stage have one input and one scheme: readers fuse them.
     const quantizing = stage.linears.map(({ name }) => run.plans.get(name)!).find(({ scheme }) => scheme !== undefined);
-    const gathering = quantizing && (await gatheringOf(run.engine, quantizing.inFeatures, hidden.length > 1 && !same));
+    const makeGathering = (): Promise<Gathering> => gatheringOf(run.engine, quantizing!.inFeatures, hidden.length > 1 && !same);
+    const tell = (lost: HessianLost): void => run.onWarning(`${stage.linears.map(({ name }) => name).join(", ")}: ${lost.message}; the Hessian is gathered without it`);
+    const gathering = quantizing && (await orWithoutDevice(makeGathering, makeGathering, tell));
     const looks = onlyLooks(stage);
     const passages: Passage[] = [];
+    let gathered: Gathered | undefined;
     try {
       for (const [i, from] of states.entries()) {
         // A stage that leaves nothing, and at whose input nobody looks, need not be run.
@@ -42,6 +47,12 @@ export async function quantizeLayer(
         passages.push(new Passage(run, stage, await run.engine.prepare(stage.graph, weights), from, next));
       }
       await runStage(run, stage, passages, gathering);
+      const finish = (whole: Gathering): Promise<Gathered> => run.watch.time("hessian", () => whole.finish());
+      gathered = gathering && (await orWithoutDevice(() => finish(gathering), async () => {
+        const another = await makeGathering();
+        await gatherAgain(run.engine, stage, (name) => run.checkpoint.readFloat32(name), run.batches, leftBy(passages.slice(0, another.streams)), another);
+        return finish(another);
+      }, tell));
     } finally {
       for (const passage of passages) await passage.release();
     }
@@ -50,14 +61,14 @@ export async function quantizeLayer(
       states = passages.map(({ into: left }) => left);
     }
     const weights = quantizing === undefined ? new Map<string, Float32Array<ArrayBuffer>>() : await weightsOfLinears(run, stage, stage !== stages.at(-1));
-    const { prepared, retarget, fold } = gathering === undefined ? {} : await prepare(run, stage, gathering, quantizing!.scheme!, [...weights.values()], done);
+    const { device, prepared, retarget, fold } = gathered === undefined ? {} : await prepare(run, stage, gathered, quantizing!.scheme!, [...weights.values()], done);
     if (fold?.norm !== undefined) norms.set(...fold.norm);
     for (const quantized of done) await write(run, fold?.divided === quantized ? { ...quantized, ...dividedBy(quantized, fold.rows) } : quantized);
     done = [];
     for (const { name } of stage.linears) {
       run.signal?.throwIfAborted();
       const weight = weights.get(name);
-      const quantized = await quantizeOne(run, run.plans.get(name)!, { ...(weight && { weight }), ...(prepared && { prepared }), ...(retarget && { retarget }), ...(fold && { inputScales: fold.scales }) });
+      const quantized = await quantizeOne(run, run.plans.get(name)!, { ...(weight && { weight }), ...(prepared && { prepared, device }), ...(retarget && { retarget }), ...(fold && { inputScales: fold.scales }) });
       if (quantized === undefined) continue;
       same = false;
       done.push(quantized);
@@ -66,6 +77,17 @@ export async function quantizeLayer(
   }
   for (const quantized of done) await write(run, quantized);
   return norms;
+}
+
+/** What the stage left in the spools of these streams. */
+function leftBy(passages: readonly Passage[]): Leftovers {
+  return async (batch, use) => {
+    const spools = passages.map(({ into }) => into);
+    const held = spools.map((spool) => spool.isInMemory(batch));
+    const states = await Promise.all(spools.map((spool) => spool.take(batch)));
+    await use(states);
+    spools.forEach((spool, i) => spool.restore(batch, states[i], held[i]));
+  };
 }
 
 /** The weights of a stage's linears, where a later stage needs them; otherwise memory never holds all of them. */

@@ -150,6 +150,7 @@ async function choiceOf(
   const survey = await surveyModel({
     engine, checkpoint, decoder, linears: plan.linears, sequences: set.sequences, memory: settings.memory, scratch: (name) => sink.scratch(name), signal,
     onLayer: (layer) => { emit(surveyed(layer, decoder.layers)); },
+    onLost: ({ message }) => { warnings.add(`${message}; the survey goes on without it`); },
   });
   kept?.keepNoMore();
   const { wishes } = chooseBits(prepared, survey, targetBits);

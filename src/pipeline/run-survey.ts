@@ -40,13 +40,15 @@ export async function runSurvey(job: SurveyJob): Promise<SurveyResult> {
   const { checkpoint, settings, plan } = prepared;
   const decoder = prepared.decoder!;
   const { set, warnings } = await calibrationOf(job.calibration, checkpoint, decoder, settings);
+  const lost: string[] = [];
   const survey = await withEngine(job, (engine) =>
     surveyModel({
       engine, checkpoint, decoder, linears: plan.linears, sequences: set.sequences, memory: settings.memory, scratch: job.scratch, signal,
       onLayer: (layer) => job.onEvent?.(surveyed(layer, decoder.layers)),
+      onLost: ({ message }) => void lost.push(`${message}; the survey went on without it`),
     }),
   );
-  return { source: source.label, calibration: set.parts, warnings, ...survey, ...(settings.targetBits !== undefined && { choice: chooseBits(prepared, survey, settings.targetBits) }) };
+  return { source: source.label, calibration: set.parts, warnings: [...warnings, ...lost], ...survey, ...(settings.targetBits !== undefined && { choice: chooseBits(prepared, survey, settings.targetBits) }) };
 }
 
 /** The event after a layer. Each carries four variants more than the one before. */

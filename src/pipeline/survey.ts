@@ -1,4 +1,5 @@
-import type { Activations, Engine, PreparedGraph } from "../engine/engine.js";
+import type { Activations, Engine, HessianAccumulator, PreparedGraph } from "../engine/engine.js";
+import type { HessianLost } from "../engine/hessian-lost.js";
 import type { LinearPlan } from "../formats/format.js";
 import type { Decoder, Stage } from "../model/decoder.js";
 import { carryOn, runStages } from "../model/forward.js";
@@ -10,6 +11,7 @@ import { BITS, type Bits, type QuantScheme } from "../quantize/scheme.js";
 import type { Checkpoint } from "../source/checkpoint.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
 import { divergencesFrom } from "./divergences.js";
+import { gatherAgain, orWithoutDevice } from "./gather-again.js";
 import type { ScratchFile } from "./sink.js";
 import { rangesOf, readingOf } from "./reading.js";
 import { MemoryBudget, Spool, type BatchState } from "./spool.js";
@@ -77,6 +79,8 @@ export interface SurveyRun {
   readonly signal: AbortSignal | undefined;
   /** Called after each layer. */
   onLayer(layer: number): void;
+  /** Called when a device failed beside the engine, which goes on without it. */
+  onLost(lost: HessianLost): void;
 }
 
 /** A group whose effect is to be followed from its own stage on. */
@@ -197,7 +201,8 @@ async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promi
     for (const [i, stage] of stages.entries()) {
       graphs.push(await engine.prepare(stage.graph, await weightsOf(stage, (name) => checkpoint.readFloat32(name))));
       const schemes = stage.linears.flatMap(({ name }) => plans.get(name)?.scheme ?? []);
-      const accumulator = schemes.length > 0 ? await engine.hessian(stage.linears[0].inFeatures) : undefined;
+      const makeAccumulator = (): Promise<HessianAccumulator> => engine.hessian(stage.linears[0].inFeatures);
+      const accumulator = schemes.length > 0 ? await orWithoutDevice(makeAccumulator, makeAccumulator, (lost) => run.onLost(lost)) : undefined;
       const after: BatchState[] = [];
       for (const state of clean) {
         signal?.throwIfAborted();
@@ -207,7 +212,11 @@ async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promi
       }
       clean = after;
       if (accumulator === undefined) continue;
-      const { sum, rows: tokens } = await accumulator.finish();
+      const { sum, rows: tokens } = await orWithoutDevice(() => accumulator.finish(), async () => {
+        const another = await makeAccumulator();
+        await gatherAgain(engine, stage, (name) => checkpoint.readFloat32(name), clean.length, (batch, use) => use([clean[batch]]), { add: async ([x]) => [await another.add(x)] });
+        return another.finish();
+      }, (lost) => run.onLost(lost));
       const measured = await measure(layer, stage, schemes[0], inputHessian(sum, tokens));
       groups.push(measured.group);
       departures.push({ stage: i + 1, weights: measured.rounded, states: clean.slice(0, followed.length).map(copyOf) });

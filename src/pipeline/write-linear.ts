@@ -32,6 +32,8 @@ export interface Given {
   readonly weight?: Float32Array<ArrayBuffer>;
   /** Absent for `rtn`, and where the whole stage stays as it is. */
   readonly prepared?: PreparedHessian | HessianProblem;
+  /** What gathered the Hessian: "CPU", or a GPU's name. */
+  readonly device?: string;
   /** What the weight is retargeted by. */
   readonly retarget?: Retargeting | CrossProblem;
   readonly inputScales?: Float64Array;
@@ -45,7 +47,7 @@ export interface Quantized {
   /** With `weight` only. */
   readonly dequantized?: Float32Array<ArrayBuffer>;
   readonly notes: readonly string[];
-  readonly how: Pick<NonNullable<LinearReport["quantized"]>, "method" | "damp" | "deadInputs" | "awq">;
+  readonly how: Pick<NonNullable<LinearReport["quantized"]>, "method" | "device" | "damp" | "deadInputs" | "awq">;
 }
 
 /** Quantizes one linear as planned, packs and writes it. */
@@ -58,7 +60,7 @@ export async function quantizeAndWrite(run: LinearRun, plan: LinearPlan): Promis
  * Quantizes one linear as planned; with a Hessian that cannot be used, rounds it to nearest and says so. One without a scheme is only
  * reported: its own tensor is still to be copied.
  */
-export async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared, retarget, inputScales }: Given): Promise<Quantized | undefined> {
+export async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared, device, retarget, inputScales }: Given): Promise<Quantized | undefined> {
   const { name, outFeatures, inFeatures, scheme, why } = plan;
   if (scheme === undefined) {
     run.onLinear({ name, outFeatures, inFeatures, note: why! });
@@ -80,7 +82,7 @@ export async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, pr
   });
   return {
     plan, linear, stats, notes: troubles(prepared, retarget, settings.damp, stats.clippedScales),
-    how: { method, ...(hessian && { damp: hessian.damp, deadInputs: hessian.dead.length }), ...(inputScales && { awq: spreadOf(inputScales) }) },
+    how: { method, ...(hessian && device !== undefined && { device }), ...(hessian && { damp: hessian.damp, deadInputs: hessian.dead.length }), ...(inputScales && { awq: spreadOf(inputScales) }) },
     ...(dequantized && { dequantized: dequantized.data }),
   };
 }

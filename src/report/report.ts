@@ -7,12 +7,15 @@ export interface LinearReport {
   readonly inFeatures: number;
   /** Absent: left as it is. */
   readonly quantized?: {
-    readonly method: "rtn" | "gptq";
+    /** `other`: another program did, and what follows but bits and scales is not known. */
+    readonly method: "rtn" | "gptq" | "other";
     readonly bits: number;
     readonly groupSize: number;
     /** tr(ΔW H ΔWᵀ) / tr(W H Wᵀ): the share of the output's energy that is now error. For `rtn` without calibration, H is the identity. */
-    readonly relativeError: number;
+    readonly relativeError?: number;
     readonly scales: { readonly min: number; readonly median: number; readonly max: number };
+    /** What gathered the Hessian, "CPU" or a GPU's name; `gptq` only, and absent from reports of version 0.1. */
+    readonly device?: string;
     /** Share of the mean diagonal that was added to the Hessian before it could be factored; `gptq` only. */
     readonly damp?: number;
     /** Activation-aware scales of the input channels were folded into what comes before: the largest over the least. */
@@ -28,6 +31,15 @@ export interface LinearReport {
 /** Seconds by what was done in them. They overlap where work does. */
 export type PartSeconds = Record<"read" | "forward" | "hessian" | "factor" | "sweep" | "pack" | "write", number>;
 
+/** What a checkpoint was before it was converted. */
+export interface Converted {
+  readonly format: string;
+  /** Its folder, or the repo and commit. */
+  readonly source: string;
+  /** Of its files with weights: what tells their state from another. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
 /** The whole run, as it is kept in shardsmith.json. */
 export interface Report {
   readonly shardsmith: string;
@@ -35,6 +47,8 @@ export interface Report {
   /** Of a source on a Hub; the bytes are those of the last, uninterrupted part of the run. */
   readonly hub?: { readonly repo: string; readonly commit: string; readonly bytesRead: number };
   readonly engine: string;
+  /** The codes were read from a checkpoint in another format; what is said of `run` is how that was made, if it is known. */
+  readonly converted?: Converted;
   readonly run: Readonly<Record<string, string | number | boolean>>;
   readonly calibration?: {
     readonly origin: string; readonly documents: number; readonly sequences: number; readonly tokens: number;
