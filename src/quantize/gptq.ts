@@ -38,11 +38,11 @@ export async function gptq(
 
   let loss = 0;
   for (let start = 0, end; start < n; start = end) {
-    end = cut(start, BLOCK, unit, n);
+    end = cut(start, BLOCK, size, unit, n);
     // Copies of the factor's rows: a matrix product wants contiguous operands, and engines refuse shared memory.
     const inside = submatrix(factor, n, start, end, start, end);
     for (let from = start, to; from < end; from = to) {
-      to = Math.min(end, cut(from, PANEL, size, n));
+      to = Math.min(end, cut(from, PANEL, size, size, n));
       for (let p = from; p < to; p++) {
         if (p % unit === 0) grids.chooseSteps(w, p, placeOf(p, unit));
         if (p % size === 0) grids.choose(w, p, importance, placeOf(p, size));
@@ -67,12 +67,14 @@ export async function gptq(
 }
 
 /**
- * Where a block that begins at `start` ends: `limit` columns on or less, so that a group lies whole in one block or begins one.
+ * Where a block that begins at `start` ends: `limit` columns on or less, so that a group, and a super-block (`unit`), lies whole in one block or begins one.
  * Then all columns of a group have had all earlier updates when its grid is chosen.
  */
-function cut(start: number, limit: number, groupSize: number, n: number): number {
-  const end = groupSize <= limit ? start + limit - (limit % groupSize) : Math.min(start + limit, start - (start % groupSize) + groupSize);
-  return Math.min(end, n);
+function cut(start: number, limit: number, groupSize: number, unit: number, n: number): number {
+  const next = (length: number): number => start - (start % length) + length;
+  if (unit <= limit) return Math.min(start + limit - (limit % unit), n);
+  if (groupSize <= limit) return Math.min(start + limit - (limit % groupSize), next(unit));
+  return Math.min(start + limit, next(groupSize));
 }
 
 /** The grids of one group over all rows of the slab, as doubles for the loops. They go into the result as they are chosen. */

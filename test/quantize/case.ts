@@ -20,8 +20,8 @@ export function makeCase(n: number, rows: number, dead: readonly number[] = [], 
   return { n, rows, tokens, sum: gram(activations(tokens, n, random, dead), tokens, n), weight: gaussians(rows * n, random, 0.1) };
 }
 
-export async function prepared(c: Case, order: Order, groupSize: number, damp = DAMP): Promise<PreparedHessian> {
-  const h = await prepareHessian(la, c.sum, c.tokens, { order, groupSize, damp });
+export async function prepared(c: Case, order: Order, groupSize: number, unit = groupSize): Promise<PreparedHessian> {
+  const h = await prepareHessian(la, c.sum, c.tokens, { order, groupSize, unit, damp: DAMP });
   if ("problem" in h) throw new Error(h.detail);
   return h;
 }

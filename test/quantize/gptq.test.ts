@@ -2,11 +2,11 @@ import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it } from "vitest";
 import { gptq } from "#src/quantize/gptq.js";
 import { roundToNearest } from "#src/quantize/rtn.js";
-import { BITS, ORDERS, type QuantScheme } from "#src/quantize/scheme.js";
+import { BITS, ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
 import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
 import { gaussians, generator } from "./random.js";
-import { DAMP, makeCase, prepared } from "./case.js";
-import { referenceGptq, referenceHessian, traceOf, type ReferenceHessian, type ReferenceResult } from "./reference.js";
+import { DAMP, makeCase, prepared, type Case } from "./case.js";
+import { referenceGptq, referenceHessian, referenceUnit, traceOf, type ReferenceHessian, type ReferenceResult } from "./reference.js";
 
 const nested = (values: ArrayLike<number>, rows: number) => {
   const cols = values.length / rows;
@@ -29,48 +29,65 @@ describe("gptq equals Optimal Brain Quantization on the explicit inverse", () =>
     for (const order of ORDERS) {
       it(`${n} channels, ${rows} rows, ${order} order`, { timeout: 60_000 }, async () => {
         let reference: ReferenceHessian | undefined;
-        let compared = 0;
-        let differing = 0;
+        const counts = { compared: 0, differing: 0 };
         for (const groupSize of groupSizes) {
           // Only the group-aware order depends on the group size; the elimination is the slow part.
           if (reference === undefined || order === "group-aware") reference = referenceHessian(c.sum, c.tokens, order, groupSize, DAMP);
-          const h = await prepared(c, order, groupSize);
-          expect([...h.permutation]).toEqual(reference.permutation);
-          for (const scheme of schemes(groupSize)) {
-            for (const search of [true, false]) {
-              const label = JSON.stringify({ ...scheme, search });
-              const expected = referenceGptq(c.weight, rows, scheme, search, reference, order);
-              const result = await gptq(la, c.weight, rows, scheme, search, h);
-              const actual = {
-                codes: nested(result.codes, rows), scales: nested(result.scales, rows),
-                zeros: nested(result.zeros, rows), dequantized: nested(result.dequantized, rows),
-              };
-              let trace = 0;
-              for (let r = 0; r < rows; r++) {
-                const error = (row: number[]) => traceOf([row.map((y, i) => (reference!.dead[i] ? 0 : c.weight[r * n + i]) - y)], reference!.damped);
-                trace += error(actual.dequantized[r]);
-                compared++;
-                if (isDeepStrictEqual(rowOf(actual, r), rowOf(expected, r))) continue;
-                differing++;
-                expect(Math.abs(error(actual.dequantized[r]) / error(expected.dequantized[r]) - 1), label).toBeLessThan(0.1);
-              }
-              expect(Math.abs(result.loss - trace), label).toBeLessThanOrEqual(1e-4 * trace + 1e-7 * Math.sqrt(trace));
-            }
-          }
+          for (const scheme of schemes(groupSize)) await compare(c, order, scheme, reference, counts);
         }
         // In float32 a scale may fall on the other side of a tie, or the next best grid seem best; then all that follows differs.
-        expect(differing).toBeLessThanOrEqual(0.01 * compared);
+        expect(counts.differing).toBeLessThanOrEqual(0.01 * counts.compared);
       });
     }
   }
+
+  // Super-blocks in one block of columns with others, as one, and over several.
+  const c = makeCase(288, 4, [5, 63, 170]);
+  for (const order of ORDERS) {
+    it(`super-blocks, ${order} order`, { timeout: 60_000 }, async () => {
+      const counts = { compared: 0, differing: 0 };
+      for (const groupSize of [2, 12, 36]) {
+        const scheme: QuantScheme = { bits: 4, groupSize, symmetric: false, scaleDtype: "F16", offsets: "super-block" };
+        await compare(c, order, scheme, referenceHessian(c.sum, c.tokens, order, groupSize, DAMP, 8 * groupSize), counts);
+      }
+      expect(counts.differing).toBeLessThanOrEqual(0.1 * counts.compared);
+    });
+  }
 });
 
+/** Compares every row, with a search and without; counts those that differ, which must be about as good. */
+async function compare(c: Case, order: Order, scheme: QuantScheme, reference: ReferenceHessian, counts: { compared: number; differing: number }): Promise<void> {
+  const { n, rows, weight } = c;
+  const h = await prepared(c, order, scheme.groupSize, referenceUnit(scheme));
+  expect([...h.permutation]).toEqual(reference.permutation);
+  for (const search of [true, false]) {
+    const label = JSON.stringify({ ...scheme, search });
+    const expected = referenceGptq(weight, rows, scheme, search, reference, order);
+    const result = await gptq(la, weight, rows, scheme, search, h);
+    const actual = {
+      codes: nested(result.codes, rows), scales: nested(result.scales, rows), zeros: nested(result.zeros, rows),
+      offsets: nested(result.offsets ?? [], rows), steps: nested(result.steps ?? [], rows), dequantized: nested(result.dequantized, rows),
+    };
+    let trace = 0;
+    for (let r = 0; r < rows; r++) {
+      const error = (row: number[]) => traceOf([row.map((y, i) => (reference.dead[i] ? 0 : weight[r * n + i]) - y)], reference.damped);
+      trace += error(actual.dequantized[r]);
+      counts.compared++;
+      if (isDeepStrictEqual(rowOf(actual, r), rowOf(expected, r))) continue;
+      counts.differing++;
+      expect(Math.abs(error(actual.dequantized[r]) / error(expected.dequantized[r]) - 1), label).toBeLessThan(0.1);
+    }
+    expect(Math.abs(result.loss - trace), label).toBeLessThanOrEqual(1e-4 * trace + 1e-7 * Math.sqrt(trace));
+  }
+}
+
 function schemes(groupSize: number): QuantScheme[] {
-  return BITS.flatMap((bits) => [true, false].map((symmetric) => ({ bits, groupSize, symmetric, scaleDtype: bits === 3 ? "BF16" as const : "F16" as const })));
+  const integers = BITS.flatMap((bits) => [true, false].map((symmetric) => ({ bits, groupSize, symmetric, scaleDtype: bits === 3 ? "BF16" as const : "F16" as const })));
+  return [...integers, ...integers.filter(({ bits, symmetric }) => !symmetric && bits === 4).map((scheme) => ({ ...scheme, offsets: "float" as const }))];
 }
 
 function rowOf(rows: ReferenceResult, r: number) {
-  return [rows.codes[r], rows.scales[r], rows.zeros[r], rows.dequantized[r]];
+  return [rows.codes[r], rows.scales[r], rows.zeros[r], rows.offsets[r], rows.steps[r], rows.dequantized[r]];
 }
 
 describe("gptq", () => {

@@ -180,6 +180,27 @@ describe("dividedRows", () => {
     expect({ ...divided, scales: whole.scales }).toEqual(whole);
   });
 
+  it.each(["float", "super-block"] as const)("divides offsets as well: %s", async (offsets) => {
+    const whole = (await quantizeLinear(threads(3), weight, { name: "v", scheme: { bits: 4, groupSize: 4, symmetric: false, scaleDtype: "F16", offsets }, method: "rtn", recipe })).linear;
+    const halves = dividedRows(whole, new Float64Array(rows).fill(2));
+    expect(dequantize(halves).data).toEqual(dequantize(whole).data.map((w) => w / 2));
+    const s = Float64Array.from({ length: rows }, () => 0.2 + 3 * random());
+    const divided = dividedRows(whole, s);
+    expect(divided.steps ?? divided.offsets).toEqual(roundAllToDtype((divided.steps ?? divided.offsets)!, "F16"));
+    divided.steps?.forEach((step, i) => {
+      // As many steps as before.
+      const blocks = n / 32;
+      for (let k = 0; k < 8; k++) {
+        const group = Math.floor(i / 2) * 8 + k;
+        const part = i % 2 === 0 ? "scales" : "offsets";
+        expect(divided[part]![group] / step).toBe(whole[part]![group] / whole.steps![i]);
+      }
+      expect(Math.abs(step / (whole.steps![i] / s[Math.floor(i / 2 / blocks)]) - 1)).toBeLessThan(2 ** -10);
+    });
+    const before = dequantize(whole).data;
+    dequantize(divided).data.forEach((w, i) => { expect(Math.abs(w - before[i] / s[Math.floor(i / n)])).toBeLessThanOrEqual(2 ** -9 * 0.3 / s[Math.floor(i / n)]); });
+  });
+
   it("rounds scales to what is stored, and no further", async () => {
     const whole = await linear();
     const s = Float64Array.from({ length: rows }, () => 0.2 + 3 * random());

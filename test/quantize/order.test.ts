@@ -20,11 +20,15 @@ describe("channelOrder", () => {
     expect([...channelOrder("group-aware", [1, 2, 2, 1, 0, 2], 2)]).toEqual([1, 0, 2, 3, 5, 4]);
   });
 
+  it("sorts groups inside units, and then the units", () => {
+    expect([...channelOrder("group-aware", [1, 2, 9, 0, 3, 4, 5, 5], 2, 4)]).toEqual([2, 3, 1, 0, 6, 7, 5, 4]);
+  });
+
   it("agrees with a plain reference", () => {
     fc.assert(
-      fc.property(fc.array(fc.array(fc.nat(9), { minLength: 4, maxLength: 4 }), { minLength: 1, maxLength: 12 }), fc.constantFrom(...ORDERS), (groups, order) => {
-        const d = groups.flat();
-        expect([...channelOrder(order, d, 4)]).toEqual(referenceOrder(order, d, 4));
+      fc.property(fc.array(fc.array(fc.nat(9), { minLength: 8, maxLength: 8 }), { minLength: 1, maxLength: 12 }), fc.constantFrom(...ORDERS), fc.constantFrom(4, 8), (units, order, unit) => {
+        const d = units.flat();
+        expect([...channelOrder(order, d, 4, unit)]).toEqual(referenceOrder(order, d, 4, unit));
       }),
     );
   });

@@ -8,8 +8,28 @@ export interface ReferenceResult {
   readonly codes: number[][];
   readonly scales: number[][];
   readonly zeros: number[][];
+  /** Where the scheme has offsets. */
+  readonly offsets: number[][];
+  /** By super-block, two each. */
+  readonly steps: number[][];
   readonly dequantized: number[][];
 }
+
+interface ReferenceGrid {
+  readonly scale: number;
+  readonly zero: number;
+  readonly offset?: number;
+}
+
+interface ReferenceSteps {
+  readonly scale: number;
+  readonly offset: number;
+}
+
+const BLOCK_GROUPS = 8;
+
+/** Channels of whole groups whose grids belong together. */
+export const referenceUnit = ({ groupSize, offsets }: QuantScheme) => (offsets === "super-block" ? BLOCK_GROUPS * groupSize : groupSize);
 
 /** What the reference keeps of a Hessian: everything that does not depend on the weights. */
 export interface ReferenceHessian {
@@ -23,7 +43,7 @@ export interface ReferenceHessian {
   readonly damped: number[][];
 }
 
-export function referenceHessian(sum: Float32Array, tokens: number, order: Order, groupSize: number, damp: number): ReferenceHessian {
+export function referenceHessian(sum: Float32Array, tokens: number, order: Order, groupSize: number, damp: number, unit = groupSize): ReferenceHessian {
   const n = Math.sqrt(sum.length);
   const h = Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) => sum[i * n + j] / tokens));
   const original = h.map((row, i) => row[i]);
@@ -34,7 +54,7 @@ export function referenceHessian(sum: Float32Array, tokens: number, order: Order
     if (dead[i]) h[i][i] = mean;
     h[i][i] += damp * mean;
   }
-  const permutation = referenceOrder(order, original, groupSize);
+  const permutation = referenceOrder(order, original, groupSize, unit);
   const inverse = inverted(permutation.map((i) => permutation.map((j) => h[i][j])));
   const rows: Float64Array[] = [];
   for (let p = 0; p < n; p++) {
@@ -48,36 +68,47 @@ export function referenceHessian(sum: Float32Array, tokens: number, order: Order
   return { permutation, dead, rows, diagonal: h.map((row, i) => row[i]), damped: h };
 }
 
-export function referenceOrder(order: Order, diagonal: number[], groupSize: number): number[] {
+export function referenceOrder(order: Order, diagonal: number[], groupSize: number, unit = groupSize): number[] {
   const channels = diagonal.map((_, i) => i);
   const byDiagonal = (a: number, b: number) => diagonal[b] - diagonal[a] || a - b;
   if (order === "natural") return channels;
   if (order === "act") return channels.sort(byDiagonal);
-  const largest = (group: number) => Math.max(...channels.filter((i) => Math.floor(i / groupSize) === group).map((i) => diagonal[i]));
-  return Array.from({ length: diagonal.length / groupSize }, (_, k) => k)
-    .sort((a, b) => largest(b) - largest(a) || a - b)
-    .flatMap((k) => channels.filter((i) => Math.floor(i / groupSize) === k).sort(byDiagonal));
+  const largestWithin = (i: number, size: number) => Math.max(...channels.filter((j) => Math.floor(j / size) === Math.floor(i / size)).map((j) => diagonal[j]));
+  const byPart = (size: number) => (a: number, b: number) => largestWithin(b, size) - largestWithin(a, size) || Math.floor(a / size) - Math.floor(b / size);
+  return channels.sort((a, b) => byPart(unit)(a, b) || byPart(groupSize)(a, b) || byDiagonal(a, b));
 }
 
 export function referenceGptq(weight: Float32Array, rows: number, scheme: QuantScheme, search: boolean, h: ReferenceHessian, order: Order): ReferenceResult {
   const n = h.permutation.length;
   const groups = n / scheme.groupSize;
   const table = (cols: number) => Array.from({ length: rows }, () => new Array<number>(cols).fill(0));
-  const result = { codes: table(n), scales: table(groups), zeros: table(groups), dequantized: table(n) };
+  const unit = referenceUnit(scheme);
+  const result = {
+    codes: table(n), scales: table(groups), zeros: table(groups), offsets: table(scheme.offsets ? groups : 0),
+    steps: table(scheme.offsets === "super-block" ? (2 * n) / unit : 0), dequantized: table(n),
+  };
   for (let r = 0; r < rows; r++) {
     const w = h.permutation.map((channel) => (h.dead[channel] ? 0 : weight[r * n + channel]));
-    let grid = { scale: 1, zero: 0 };
+    let grid: ReferenceGrid = { scale: 1, zero: 0 };
+    let steps: ReferenceSteps | undefined;
     for (let p = 0; p < n; p++) {
       const channel = h.permutation[p];
       const group = Math.floor((order === "act" ? p : channel) / scheme.groupSize);
+      if (scheme.offsets === "super-block" && p % unit === 0) {
+        steps = referenceSteps(w.slice(p, p + unit), scheme);
+        const block = Math.floor(group / BLOCK_GROUPS);
+        result.steps[r][2 * block] = steps.scale;
+        result.steps[r][2 * block + 1] = steps.offset;
+      }
       if (p % scheme.groupSize === 0) {
         const members = h.permutation.slice(p, p + scheme.groupSize);
-        grid = referenceGrid(w.slice(p, p + scheme.groupSize), members.map((i) => h.diagonal[i]), scheme, search);
+        grid = referenceGrid(w.slice(p, p + scheme.groupSize), members.map((i) => h.diagonal[i]), scheme, search, steps);
+        if (scheme.offsets) result.offsets[r][group] = grid.offset!;
         result.scales[r][group] = grid.scale;
         result.zeros[r][group] = grid.zero;
       }
       const code = referenceCode(w[p], grid, scheme);
-      const rounded = grid.scale * (code - grid.zero);
+      const rounded = referenceValue(code, grid);
       result.codes[r][channel] = code;
       result.dequantized[r][channel] = rounded;
       const error = (w[p] - rounded) / h.rows[p][p];
@@ -87,18 +118,22 @@ export function referenceGptq(weight: Float32Array, rows: number, scheme: QuantS
   return result;
 }
 
-export function referenceCode(w: number, grid: { scale: number; zero: number }, scheme: QuantScheme): number {
-  const x = w / grid.scale;
+/** In doubles; −0 leaves −0 as it is. */
+const exactValue = (code: number, { scale, zero, offset = -0 }: ReferenceGrid) => scale * (code - zero) + offset;
+const referenceValue = (code: number, grid: ReferenceGrid) => Math.fround(exactValue(code, grid));
+
+export function referenceCode(w: number, grid: ReferenceGrid, scheme: QuantScheme): number {
+  const x = (w - (grid.offset ?? 0)) / grid.scale;
   const below = Math.floor(x);
   const rest = x - below;
   const rounded = rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below;
   return Math.min(Math.max(rounded + grid.zero, 0), 2 ** scheme.bits - 1);
 }
 
-export function referenceError(w: readonly number[], h: readonly number[], grid: { scale: number; zero: number }, scheme: QuantScheme): number {
+export function referenceError(w: readonly number[], h: readonly number[], grid: ReferenceGrid, scheme: QuantScheme): number {
   let sum = 0;
   for (let j = 0; j < w.length; j++) {
-    const d = w[j] - grid.scale * (referenceCode(w[j], grid, scheme) - grid.zero);
+    const d = w[j] - exactValue(referenceCode(w[j], grid, scheme), grid);
     sum += h[j] * d * d;
   }
   return sum;
@@ -107,13 +142,46 @@ export function referenceError(w: readonly number[], h: readonly number[], grid:
 /** Hundredths of the spanning step that a search goes through: from, to, step. */
 const PERCENTS = { 2: [100, 26, 2], 3: [104, 40, 2], 4: [113, 54, 1], 8: [125, 86, 1] } as const;
 
+/** The steps of a super-block, a tenth longer than they must be for its largest scale and offset. */
+export function referenceSteps(w: readonly number[], scheme: QuantScheme): ReferenceSteps {
+  const groups = Array.from({ length: BLOCK_GROUPS }, (_, k) => w.slice(k * scheme.groupSize, (k + 1) * scheme.groupSize));
+  const lowest = groups.map((group) => Math.min(0, ...group));
+  const spans = groups.map((group, k) => Math.max(0, ...group) - lowest[k]);
+  const step = (largest: number) => Math.max(roundToDtype((1.1 * largest) / 63, scheme.scaleDtype), 2 ** -24);
+  return { scale: step(Math.max(...spans) / (2 ** scheme.bits - 1)), offset: step(-Math.min(...lowest)) };
+}
+
+const whole = (x: number) => Math.min(Math.max(Math.round(x), 0), 63);
+
 /** Every grid that a search looks at, in its order. */
-export function referenceCandidates(w: readonly number[], scheme: QuantScheme): { scale: number; zero: number }[] {
+export function referenceCandidates(w: readonly number[], scheme: QuantScheme, steps?: ReferenceSteps): ReferenceGrid[] {
   const levels = 2 ** scheme.bits;
   const min = Math.min(0, ...w);
   const max = Math.max(0, ...w);
-  const list: { scale: number; zero: number }[] = [];
+  const list: ReferenceGrid[] = [];
   const [from, to, by] = PERCENTS[scheme.bits];
+  const span = (max - min) / (levels - 1);
+  if (scheme.offsets === "super-block") {
+    for (let i = 63; i > 0; i--) {
+      if (i < whole((span * to) / 100 / steps!.scale) || i > Math.max(1, whole((span * from) / 100 / steps!.scale))) continue;
+      const scale = i * steps!.scale;
+      for (let j = 0; j <= 63; j++) {
+        const [least, most] = [-0.5, 0.5].map((part) => whole(((-min / span || 0) + part) * (scale / steps!.offset)));
+        if (j >= least && j <= most) list.push({ scale, zero: 0, offset: -j * steps!.offset });
+      }
+    }
+    return list;
+  }
+  if (scheme.offsets === "float") {
+    for (let eighth = -4; eighth <= 4; eighth++) {
+      for (let percent = from; percent >= to; percent--) {
+        if (percent % 2 !== 0) continue;
+        const scale = roundToDtype((span * percent) / 100, scheme.scaleDtype);
+        list.push({ scale, zero: 0, offset: Math.min(-0, roundToDtype((min * percent) / 100 + (eighth / 8) * scale, scheme.scaleDtype)) });
+      }
+    }
+    return list;
+  }
   if (scheme.symmetric) {
     // The grid's longer side lies below zero if the scale is positive.
     const longer = max > -min ? -1 : 1;
@@ -134,9 +202,17 @@ export function referenceCandidates(w: readonly number[], scheme: QuantScheme): 
   return list;
 }
 
-function referenceGrid(w: number[], h: number[], scheme: QuantScheme, search: boolean): { scale: number; zero: number } {
-  if (w.every((x) => x === 0)) return { scale: 1, zero: scheme.symmetric ? 2 ** (scheme.bits - 1) : 0 };
-  const candidates = referenceCandidates(w, scheme);
+function referenceGrid(w: number[], h: number[], scheme: QuantScheme, search: boolean, steps?: ReferenceSteps): ReferenceGrid {
+  const offset = scheme.offsets && -0;
+  if (w.every((x) => x === 0)) return { scale: steps?.scale ?? 1, zero: scheme.symmetric ? 2 ** (scheme.bits - 1) : 0, ...(scheme.offsets && { offset }) };
+  const candidates = referenceCandidates(w, scheme, steps);
+  if (!search && scheme.offsets) {
+    const [min, max] = [Math.min(0, ...w), Math.max(0, ...w)];
+    const span = (max - min) / (2 ** scheme.bits - 1);
+    if (steps === undefined) return { scale: roundToDtype(span, scheme.scaleDtype), zero: 0, offset: roundToDtype(Math.min(-0, min), scheme.scaleDtype) };
+    const count = Math.max(1, whole(span / steps.scale));
+    return { scale: count * steps.scale, zero: 0, offset: -whole(((-min / span) * count * steps.scale) / steps.offset) * steps.offset };
+  }
   if (!search) {
     const [from, , by] = PERCENTS[scheme.bits];
     const { scale, zero } = candidates[(from - 100) / by];
@@ -170,18 +246,21 @@ export function traceOf(d: readonly (readonly number[])[], h: readonly (readonly
 
 /** One row's descent as `refine` defines it: every gradient summed anew, one step after the other. */
 export function referenceRefine(
-  target: readonly number[], start: { codes: readonly number[]; scales: readonly number[]; zeros: readonly number[] },
+  target: readonly number[], start: Record<"codes" | "scales" | "zeros" | "offsets" | "steps", readonly number[]>,
   scheme: QuantScheme, h: ReferenceHessian, order: Order, sweeps: number,
-): { codes: number[]; scales: number[]; zeros: number[]; dequantized: number[] } {
+): Record<"codes" | "scales" | "zeros" | "offsets" | "steps" | "dequantized", number[]> {
   const { damped, permutation } = h;
   const size = scheme.groupSize;
   const codes = [...start.codes];
   const scales = [...start.scales];
   const zeros = [...start.zeros];
+  const offsets = [...start.offsets];
+  const steps = [...start.steps];
   const groupAt = (p: number) => Math.floor((order === "act" ? p : permutation[p]) / size);
   const groupOf: number[] = [];
   permutation.forEach((channel, p) => (groupOf[channel] = groupAt(p)));
-  const value = (i: number) => scales[groupOf[i]] * (codes[i] - zeros[groupOf[i]]);
+  const gridOf = (k: number): ReferenceGrid => ({ scale: scales[k], zero: zeros[k], ...(scheme.offsets && { offset: offsets[k] }) });
+  const value = (i: number) => referenceValue(codes[i], gridOf(groupOf[i]));
   const gradient = (i: number) => damped[i].reduce((sum, x, j) => sum + x * ((h.dead[j] ? 0 : target[j]) - value(j)), 0);
   const meanCurve = damped.reduce((sum, x, i) => sum + x[i], 0) / damped.length;
   let state = 12345;
@@ -189,25 +268,41 @@ export function referenceRefine(
     state = Number((BigInt(state) * 1664525n + 1013904223n) % 2n ** 32n);
     return (state / 2 ** 32 - 0.5) * Math.sqrt(3);
   };
+  /** What a checkpoint holds that is nearest to a scale and an offset. */
+  const held = (k: number) => {
+    if (scheme.offsets !== "super-block") return { scale: (x: number) => roundToDtype(x, scheme.scaleDtype), offset: (x: number) => Math.min(-0, roundToDtype(x, scheme.scaleDtype)) };
+    const [d, dmin] = steps.slice(2 * Math.floor(k / BLOCK_GROUPS));
+    return { scale: (x: number) => d * Math.max(1, whole(x / d)), offset: (x: number) => -dmin * whole(-x / dmin) };
+  };
   for (let sweep = 0; sweep < sweeps; sweep++) {
     for (let p = 0; p < target.length; p += size) {
       const members = permutation.slice(p, p + size);
       const k = groupAt(p);
-      const c = members.map((i) => codes[i] - zeros[k]);
-      const slope = members.reduce((sum, i, m) => sum + c[m] * gradient(i), 0);
-      const curve = traceOf([c], members.map((i) => members.map((j) => damped[i][j])));
+      // The gradient's and the metric's parts along what a scale changes, and what an offset does.
+      const along = [members.map((i) => codes[i] - zeros[k]), members.map(() => 1)];
+      const slopes = along.map((v) => members.reduce((sum, i, m) => sum + v[m] * gradient(i), 0));
+      const inside = members.map((i) => members.map((j) => damped[i][j]));
+      const curves = along.map((u) => along.map((v) => inside.reduce((sum, row, m) => sum + u[m] * row.reduce((s, x, l) => s + x * v[l], 0), 0)));
+      const [[curve, cross], [, flat]] = curves;
       if (curve > 0) {
-        const scale = scales[k];
-        const fitted = roundToDtype(scale + slope / curve, scheme.scaleDtype);
-        if ((fitted - scale) * (2 * slope - (fitted - scale) * curve) > 0) scales[k] = fitted;
+        const { scale, offset } = held(k);
+        const alone = curve * flat - cross ** 2 <= 1e-6 * curve * flat;
+        const step = !scheme.offsets ? slopes[0] / curve : alone ? 0 : inverted(curves)[0].reduce((sum, x, i) => sum + x * slopes[i], 0);
+        const dScale = scale(scales[k] + step) - scales[k];
+        const dOffset = scheme.offsets ? offset(offsets[k] + (slopes[1] - dScale * cross) / flat) - offsets[k] : 0;
+        const gain = 2 * (dScale * slopes[0] + dOffset * slopes[1]) - traceOf([[dScale, dOffset]], curves);
+        if (gain > 0) {
+          scales[k] += dScale;
+          if (scheme.offsets) offsets[k] += dOffset;
+        }
       }
       for (const i of members) {
         if (h.dead[i]) continue;
         const temperature = sweeps === 1 ? 0 : 0.12 * Math.min(1, sweeps / 8) * Math.sqrt(1 - sweep / (sweeps - 1));
         const noise = temperature * Math.sqrt(meanCurve / damped[i][i]) * random();
-        codes[i] = referenceCode(value(i) + gradient(i) / damped[i][i] + noise * scales[k], { scale: scales[k], zero: zeros[k] }, scheme);
+        codes[i] = referenceCode(value(i) + gradient(i) / damped[i][i] + noise * scales[k], gridOf(k), scheme);
       }
     }
   }
-  return { codes, scales, zeros, dequantized: target.map((_, i) => value(i)) };
+  return { codes, scales, zeros, offsets, steps, dequantized: target.map((_, i) => value(i)) };
 }

@@ -3,15 +3,18 @@ import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it } from "vitest";
 import { gptq } from "#src/quantize/gptq.js";
 import { refine } from "#src/quantize/refine.js";
-import { BITS, ORDERS, type QuantScheme } from "#src/quantize/scheme.js";
+import type { RoundedRows } from "#src/quantize/rounded.js";
+import { BITS, ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
+import { roundAllToDtype } from "#src/safetensors/floats.js";
 import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
-import { DAMP, makeCase, prepared } from "./case.js";
-import { referenceHessian, referenceRefine, traceOf, type ReferenceHessian } from "./reference.js";
+import { DAMP, makeCase, prepared, type Case } from "./case.js";
+import { referenceHessian, referenceRefine, referenceUnit, traceOf } from "./reference.js";
 
 const row = (values: ArrayLike<number>, r: number, rows: number) => Array.from({ length: values.length / rows }, (_, i) => values[(r * values.length) / rows + i]);
 
-const parts = (of: { codes: Uint8Array; scales: Float32Array; zeros: Uint8Array; dequantized: Float32Array }, r: number, rows: number) => ({
-  codes: row(of.codes, r, rows), scales: row(of.scales, r, rows), zeros: row(of.zeros, r, rows), dequantized: row(of.dequantized, r, rows),
+const parts = (of: RoundedRows, r: number, rows: number) => ({
+  codes: row(of.codes, r, rows), scales: row(of.scales, r, rows), zeros: row(of.zeros, r, rows),
+  offsets: row(of.offsets ?? [], r, rows), steps: row(of.steps ?? [], r, rows), dequantized: row(of.dequantized, r, rows),
 });
 
 const SIZES: readonly (readonly [n: number, rows: number, groupSizes: readonly number[]])[] = [
@@ -27,42 +30,58 @@ describe("refine equals descent with every gradient summed anew", () => {
     const c = makeCase(n, rows, dead);
     for (const order of ORDERS) {
       it(`${n} channels, ${rows} rows, ${order} order`, { timeout: 60_000 }, async () => {
-        let compared = 0;
-        let differing = 0;
+        const counts = { compared: 0, differing: 0 };
         for (const groupSize of groupSizes) {
-          const reference: ReferenceHessian = referenceHessian(c.sum, c.tokens, order, groupSize, DAMP);
-          const h = await prepared(c, order, groupSize);
-          for (const scheme of BITS.flatMap((bits) => [true, false].map((symmetric): QuantScheme => ({ bits, groupSize, symmetric, scaleDtype: bits === 3 ? "BF16" : "F16" })))) {
-            const start = await gptq(la, c.weight, rows, scheme, true, h);
-            for (const sweeps of [1, 4]) {
-              const label = JSON.stringify({ ...scheme, sweeps });
-              const result = await refine(la, c.weight, rows, scheme, h, start, sweeps);
-              let loss = 0;
-              for (let r = 0; r < rows; r++) {
-                const target = row(c.weight, r, rows);
-                const lossOf = (values: number[]) => traceOf([values.map((y, i) => (reference.dead[i] ? 0 : target[i]) - y)], reference.damped);
-                const actual = parts(result, r, rows);
-                const expected = referenceRefine(target, parts(start, r, rows), scheme, reference, order, sweeps);
-                const mine = lossOf(actual.dequantized);
-                const before = lossOf(row(start.dequantized, r, rows));
-                loss += mine;
-                expect(mine, label).toBeLessThanOrEqual(before * (1 + 1e-6));
-                compared++;
-                const kept = lossOf(expected.dequantized) >= before ? parts(start, r, rows) : expected;
-                if (isDeepStrictEqual(actual, { ...kept, dequantized: kept.dequantized.map(Math.fround) })) continue;
-                differing++;
-                expect(Math.abs(mine / lossOf(expected.dequantized) - 1), label).toBeLessThan(0.1);
-              }
-              expect(Math.abs(result.loss - loss), label).toBeLessThanOrEqual(1e-4 * loss + 1e-7 * Math.sqrt(loss));
-            }
-          }
+          const schemes = BITS.flatMap((bits) => [true, false].map((symmetric): QuantScheme => ({ bits, groupSize, symmetric, scaleDtype: bits === 3 ? "BF16" : "F16" })));
+          await compare(c, order, [...schemes, { bits: 4, groupSize, symmetric: false, scaleDtype: "F16", offsets: "float" }], counts);
         }
         // In float32 a code may fall on the other side of a tie; then all that follows differs.
-        expect(differing).toBeLessThanOrEqual(0.05 * compared);
+        expect(counts.differing).toBeLessThanOrEqual(0.05 * counts.compared);
       });
     }
   }
+
+  const c = makeCase(192, 4, [5, 63, 170]);
+  for (const order of ORDERS) {
+    it(`super-blocks, ${order} order`, { timeout: 60_000 }, async () => {
+      const counts = { compared: 0, differing: 0 };
+      for (const groupSize of [4, 24]) await compare(c, order, [{ bits: 4, groupSize, symmetric: false, scaleDtype: "F16", offsets: "super-block" }], counts);
+      expect(counts.differing).toBeLessThanOrEqual(0.2 * counts.compared);
+    });
+  }
 });
+
+/** Compares every row after one sweep and after four; counts those that differ, which must be about as good. The schemes are alike in their groups. */
+async function compare(c: Case, order: Order, schemes: readonly QuantScheme[], counts: { compared: number; differing: number }): Promise<void> {
+  const { rows, weight } = c;
+  const { groupSize } = schemes[0];
+  const unit = referenceUnit(schemes[0]);
+  const reference = referenceHessian(c.sum, c.tokens, order, groupSize, DAMP, unit);
+  const h = await prepared(c, order, groupSize, unit);
+  for (const scheme of schemes) {
+    const start = await gptq(la, weight, rows, scheme, true, h);
+    for (const sweeps of [1, 4]) {
+      const label = JSON.stringify({ ...scheme, sweeps });
+      const result = await refine(la, weight, rows, scheme, h, start, sweeps);
+      let loss = 0;
+      for (let r = 0; r < rows; r++) {
+        const target = row(weight, r, rows);
+        const lossOf = (values: number[]) => traceOf([values.map((y, i) => (reference.dead[i] ? 0 : target[i]) - y)], reference.damped);
+        const actual = parts(result, r, rows);
+        const expected = referenceRefine(target, parts(start, r, rows), scheme, reference, order, sweeps);
+        const mine = lossOf(actual.dequantized);
+        const before = lossOf(row(start.dequantized, r, rows));
+        loss += mine;
+        expect(mine, label).toBeLessThanOrEqual(before * (1 + 1e-6));
+        counts.compared++;
+        if (isDeepStrictEqual(actual, lossOf(expected.dequantized) >= before ? parts(start, r, rows) : expected)) continue;
+        counts.differing++;
+        expect(Math.abs(mine / lossOf(expected.dequantized) - 1), label).toBeLessThan(0.1);
+      }
+      expect(Math.abs(result.loss - loss), label).toBeLessThanOrEqual(1e-4 * loss + 1e-7 * Math.sqrt(loss));
+    }
+  }
+}
 
 describe("refine", () => {
   const scheme = (bits: QuantScheme["bits"], groupSize: number, symmetric = true): QuantScheme => ({ bits, groupSize, symmetric, scaleDtype: "F16" });
@@ -143,6 +162,22 @@ describe("refine", () => {
       expect(part.scales).toEqual(whole.scales.slice(from * 3, to * 3));
       expect(part.dequantized).toEqual(whole.dequantized.slice(from * 96, to * 96));
     }
+  });
+
+  it("keeps to scales that all formats of a run hold, alone and times zero points", async () => {
+    const c = makeCase(256, 16);
+    const h = await prepared(c, "group-aware", 32);
+    const free = scheme(4, 32, false);
+    const held: QuantScheme = { ...free, heldBy: { scales: ["F16", "BF16"], products: ["BF16"] } };
+    const start = await gptq(la, c.weight, 16, held, true, h);
+    const refined = await refine(la, c.weight, 16, held, h, start, 4);
+    for (const { scales, zeros } of [start, refined]) {
+      const products = scales.map((scale, k) => scale * zeros[k]);
+      expect([roundAllToDtype(scales, "F16"), roundAllToDtype(scales, "BF16"), roundAllToDtype(products, "BF16")]).toEqual([scales, scales, products]);
+    }
+    expect(refined.scales).not.toEqual(start.scales);
+    expect(refined.loss).toBeLessThan(0.95 * start.loss);
+    expect(refined.loss).toBeLessThan(1.1 * (await refine(la, c.weight, 16, free, h, await gptq(la, c.weight, 16, free, true, h), 4)).loss);
   });
 
   it("does nothing in no sweeps", async () => {

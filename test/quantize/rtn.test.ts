@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { dequantize } from "#src/quantize/dequantize.js";
 import { roundToNearest } from "#src/quantize/rtn.js";
 import { BITS, type QuantScheme } from "#src/quantize/scheme.js";
+import { roundAllToDtype } from "#src/safetensors/floats.js";
 import { gaussians, generator } from "./random.js";
 import { referenceCode } from "./reference.js";
 
@@ -25,6 +26,37 @@ describe("roundToNearest", () => {
       }
     },
   );
+
+  it.each([{ offsets: "float", scaleDtype: "BF16" }, { offsets: "float", scaleDtype: "F16" }, { offsets: "super-block", scaleDtype: "F16" }] as const)(
+    "gives each weight its nearest code where grids have offsets: %o", ({ offsets: kind, scaleDtype }) => {
+      const scheme: QuantScheme = { bits: 4, groupSize: 12, symmetric: false, scaleDtype, offsets: kind };
+      for (const search of [true, false]) {
+        const { codes, scales, zeros, offsets, dequantized } = roundToNearest(weight, rows, n, scheme, search, importance);
+        for (let i = 0; i < rows * n; i++) {
+          const k = Math.floor(i / 12);
+          const grid = { scale: scales[k], zero: zeros[k], offset: offsets![k] };
+          expect(codes[i]).toBe(referenceCode(weight[i], grid, scheme));
+          // A reader's two steps: the product is exact.
+          expect(dequantized[i]).toBe(Math.fround(Math.fround(scales[k] * codes[i]) + offsets![k]));
+        }
+        expect(new Set(zeros)).toEqual(new Set([0]));
+      }
+    },
+  );
+
+  it("keeps the scales and offsets of super-blocks on their steps, which float16 holds", () => {
+    const scheme: QuantScheme = { bits: 4, groupSize: 12, symmetric: false, scaleDtype: "F16", offsets: "super-block" };
+    // Of nothing, of nothing below zero, and with some that are larger by far.
+    for (const values of [weight, weight.map(() => 0), weight.map(Math.abs), weight.map((w, i) => (i % 90 === 7 ? 1000 * w : w)), weight.map((w) => w * 1e-6)]) {
+      const { scales, offsets, steps } = roundToNearest(values, rows, n, scheme, true);
+      expect(steps).toEqual(roundAllToDtype(steps!, "F16"));
+      scales.forEach((scale, k) => {
+        const [d, dmin] = steps!.subarray(2 * Math.floor(k / 8));
+        expect(scale / d).toBe(Math.min(Math.max(Math.round(scale / d), 1), 63));
+        expect(-offsets![k] / dmin).toBe(Math.min(Math.max(Math.round(-offsets![k] / dmin), 0), 63));
+      });
+    }
+  });
 
   it("takes the scales from the maxima when it does not search", () => {
     const { scales, zeros } = roundToNearest(Float32Array.of(-1.5, 0.3, 0.1, 3), 1, 4, { bits: 4, groupSize: 2, symmetric: true, scaleDtype: "F32" }, false);
@@ -54,8 +86,8 @@ describe("roundToNearest", () => {
     expect([...dequantized]).toEqual([7 * 65504, -8 * 65504, -0, -0]);
   });
 
-  it("is what dequantize reads back", () => {
-    const scheme: QuantScheme = { bits: 4, groupSize: 32, symmetric: false, scaleDtype: "BF16" };
+  it.each([{ groupSize: 32 }, { groupSize: 32, offsets: "float" }, { groupSize: 12, offsets: "super-block" }] as const)("is what dequantize reads back: %o", (grid) => {
+    const scheme: QuantScheme = { bits: 4, symmetric: false, scaleDtype: "BF16", ...grid };
     const { dequantized, ...parts } = roundToNearest(weight, rows, n, scheme, true);
     expect(dequantize({ outFeatures: rows, inFeatures: n, scheme, ...parts })).toEqual({ rows, cols: n, data: dequantized });
   });

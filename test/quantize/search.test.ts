@@ -3,8 +3,10 @@ import { describe, expect, it } from "vitest";
 import { BITS, type QuantScheme, type ScaleDtype } from "#src/quantize/scheme.js";
 import { SEARCH_FACTORS, ZERO_SHIFTS } from "#src/quantize/candidates.js";
 import { GridChooser } from "#src/quantize/search.js";
+import type { Steps } from "#src/quantize/super-block.js";
+import { roundToDtype } from "#src/safetensors/floats.js";
 import { gaussians, generator } from "./random.js";
-import { referenceCandidates, referenceError } from "./reference.js";
+import { referenceCandidates, referenceError, referenceSteps } from "./reference.js";
 
 describe("the candidates", () => {
   it("hold the spanning grid, and reach the lower the fewer the bits", () => {
@@ -13,6 +15,20 @@ describe("the candidates", () => {
     expect(ZERO_SHIFTS).toEqual([0, -1, 1]);
   });
 });
+
+function expectBest(scheme: QuantScheme, weights: readonly number[], importance: readonly number[], steps?: Steps): void {
+  const chooser = new GridChooser(scheme, true);
+  if (steps) chooser.steps = steps;
+  const best = Math.min(...referenceCandidates(weights, scheme, steps).map((grid) => referenceError(weights, importance, grid, scheme)));
+  chooser.weigh(Float64Array.from(importance));
+  // What stood before must not matter.
+  for (const before of [weights.map((w) => -w * w), weights.toReversed(), weights]) {
+    chooser.choose(Float64Array.from(before));
+    chooser.choose(Float64Array.from(weights));
+    const found = referenceError(weights, importance, chooser, scheme);
+    expect(Math.abs(found - best)).toBeLessThanOrEqual(1e-12 * best);
+  }
+}
 
 describe("GridChooser", () => {
   const groups = (): { weights: number[]; importance: number[] }[] => {
@@ -31,20 +47,31 @@ describe("GridChooser", () => {
       it(`finds what trying every candidate finds: ${bits} bits, ${symmetric ? "symmetric" : "asymmetric"}`, () => {
         for (const { weights, importance } of groups()) {
           const scheme: QuantScheme = { bits, groupSize: weights.length, symmetric, scaleDtype: bits === 2 ? "BF16" : "F16" };
-          const chooser = new GridChooser(scheme, true);
-          const best = Math.min(...referenceCandidates(weights, scheme).map((grid) => referenceError(weights, importance, grid, scheme)));
-          chooser.weigh(Float64Array.from(importance));
-          // What stood before must not matter.
-          for (const before of [weights.map((w) => -w * w), weights.toReversed(), weights]) {
-            chooser.choose(Float64Array.from(before));
-            chooser.choose(Float64Array.from(weights));
-            const found = referenceError(weights, importance, chooser, scheme);
-            expect(Math.abs(found - best)).toBeLessThanOrEqual(1e-12 * best);
-          }
+          expectBest(scheme, weights, importance);
         }
       });
     }
   }
+
+  for (const bits of BITS) {
+    it(`finds what trying every candidate finds: ${bits} bits, float offsets`, () => {
+      for (const { weights, importance } of groups()) {
+        const scheme: QuantScheme = { bits, groupSize: weights.length, symmetric: false, scaleDtype: bits === 2 ? "BF16" : "F16", offsets: "float" };
+        expectBest(scheme, weights, importance);
+      }
+    });
+  }
+
+  it("finds what trying every candidate finds: super-blocks", () => {
+    for (const { weights, importance } of groups()) {
+      const scheme: QuantScheme = { bits: 4, groupSize: weights.length, symmetric: false, scaleDtype: "F16", offsets: "super-block" };
+      // Steps with room for all, and such that the most and the fewest of them are too few and too many.
+      for (const size of [1, 0.2, 50]) {
+        const { scale, offset } = referenceSteps(Array.from({ length: 8 }, () => weights).flat(), scheme);
+        expectBest(scheme, weights, importance, { scale: roundToDtype(scale * size, "F16"), offset: roundToDtype(offset / size, "F16") });
+      }
+    }
+  });
 
   it("is never worse than the spanning grid, whatever the group", () => {
     const weight = fc.oneof(

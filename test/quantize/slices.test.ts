@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Engine } from "#src/engine/engine.js";
 import { InputError } from "#src/errors.js";
 import { prepareHessianIn, quantizeLinear, type LinearOptions } from "#src/quantize/linear.js";
+import type { QuantScheme } from "#src/quantize/scheme.js";
 import { quantizeInSlices } from "#src/quantize/slices.js";
 import { plainLinearAlgebra } from "../engine/plain-linear-algebra.js";
 import { activations, gaussians, generator, gram } from "./random.js";
@@ -22,15 +23,17 @@ const thread: Pick<Engine, "call" | "parallelism"> = {
   },
 };
 
-const options = async (method: "rtn" | "gptq", order: "group-aware" | "act"): Promise<LinearOptions> => {
-  const hessian = await prepareHessianIn(thread, sum.slice(), tokens, { order, groupSize: 16, damp: 0.01 });
+const options = async (method: "rtn" | "gptq", order: "group-aware" | "act", grid: Partial<QuantScheme> = {}): Promise<LinearOptions> => {
+  const hessian = await prepareHessianIn(thread, sum.slice(), tokens, { order, groupSize: 16, damp: 0.01, ...(grid.groupSize && { groupSize: grid.groupSize, unit: n }) });
   if ("problem" in hessian) throw new Error(hessian.detail);
-  return { name: "lm_head", method, scheme: { bits: 4, groupSize: 16, symmetric: false, scaleDtype: "F16" }, recipe: { search: true, refine: 1 }, ...(method === "gptq" && { hessian }) };
+  return { name: "lm_head", method, scheme: { bits: 4, groupSize: 16, symmetric: false, scaleDtype: "F16", ...grid }, recipe: { search: true, refine: 1 }, ...(method === "gptq" && { hessian }) };
 };
 
 describe("quantizeInSlices", () => {
-  it.each([["rtn", "group-aware"], ["gptq", "group-aware"], ["gptq", "act"]] as const)("gives what the whole gives, by %s in %s order", async (method, order) => {
-    const how = await options(method, order);
+  it.each([
+    ["rtn", "group-aware", {}], ["gptq", "group-aware", {}], ["gptq", "act", {}], ["gptq", "group-aware", { groupSize: 4, offsets: "super-block" }],
+  ] as const)("gives what the whole gives, by %s in %s order, %j", async (method, order, grid) => {
+    const how = await options(method, order, grid);
     const whole = await quantizeLinear(thread, { rows, cols: n, data: weight }, how);
     const read: number[][] = [];
     const { linear, stats } = await quantizeInSlices(thread, { rows, cols: n }, (from, to) => {
