@@ -21,6 +21,7 @@ export function settingsOptions(yargs: Argv) {
     .option("keep", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "linears that stay as they are, as *.down_proj or model.layers.0.*; may be given again" })
     .option("bits-for", { type: "string", array: true, nargs: 1, default: [] as string[], describe: "other bits for some linears, as *.down_proj=8; may be given again, the last that matches counts" })
     .option("lm-head", { choices: TABLE_BITS, describe: "bits of lm_head, of a model that has one of its own [default: it stays as it is]" })
+    .option("embeddings", { choices: TABLE_BITS, describe: "bits of the embedding, in formats whose readers take that [default: it stays as it is]" })
     .option("target-bits", { type: "number", describe: "bits a weight, scales and all: a survey chooses which linears get how many; in place of --bits" })
     .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale; -1: one scale a row [default: the largest of 128, 64, 32 that divides every linear]" })
     .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
@@ -57,6 +58,7 @@ export function settingsOf(args: Arguments): QuantizeSettings {
     ...(args.awq !== undefined && { awq: args.awq }),
     ...(args.retarget !== undefined && { retarget: args.retarget }),
     ...(args.lmHead !== undefined && { lmHead: args.lmHead }),
+    ...(args.embeddings !== undefined && { embeddings: args.embeddings }),
     ...(args.groupSize !== undefined && { groupSize: args.groupSize }),
     ...(args.sequenceLength !== undefined && { sequenceLength: args.sequenceLength }),
   };

@@ -21,7 +21,7 @@ export type BitsMix = readonly { readonly bits: number; readonly linears: number
 
 /** What a format's config needs to know of the whole run. */
 export interface FormatRun {
-  /** Every linear of the decoder layers, in order, and lm_head if it is to be quantized. */
+  /** Every linear of the decoder layers, in order, and lm_head and the embedding if they are to be quantized. */
   readonly linears: readonly LinearPlan[];
   /** The group size that was asked for: −1 for one scale a row. */
   readonly groupSize: number;
@@ -61,6 +61,8 @@ export interface Format {
   readonly groupSizes?: readonly number[];
   /** Why this format, or its readers, cannot hold a linear of this shape; undefined if they can. */
   refusesLinear(linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme): string | undefined;
+  /** Its readers take embeddings that are quantized as linears are; where they are lm_head too (tied), as that. */
+  readonly embeddings?: true;
   /** The Hub's `library_name` for its checkpoints, where that is not the original's. */
   readonly library?: string;
   /** The programs that read it, each where no note says otherwise. */

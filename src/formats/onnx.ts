@@ -22,6 +22,7 @@ export const onnx: Format = {
     if (blockSize(groupSize) === undefined) return `MatMulNBits takes blocks of 16 to 256 channels, powers of two, and its groups of ${groupSize} are no whole number of them`;
     return refusesOffsets("onnx", scheme);
   },
+  embeddings: true,
   library: "transformers.js",
   programs: ["transformers.js"],
   notes: () => [],

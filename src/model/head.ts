@@ -24,6 +24,17 @@ export function lmHeadOf({ lmHead: { tensor, tied }, vocabSize, hiddenSize }: De
   return tied ? undefined : { name: tensor.replace(/\.weight$/, ""), outFeatures: vocabSize, inFeatures: hiddenSize };
 }
 
+/** The embedding as a linear, of which readers take rows; where it is lm_head too (tied), they multiply with it. */
+export function embeddingOf({ embedding: { tensor }, vocabSize, hiddenSize }: Decoder): LinearSpec {
+  return { name: tensor.replace(/\.weight$/, ""), outFeatures: vocabSize, inFeatures: hiddenSize };
+}
+
+/** The decoder of a checkpoint with these tensors: where a tied config stands beside an lm_head of its own, transformers 5 takes the latter. */
+export function withOwnHead(decoder: Decoder, tensors: ReadonlyMap<string, unknown>): Decoder {
+  const tensor = "lm_head.weight";
+  return decoder.lmHead.tied && tensors.has(tensor) ? { ...decoder, lmHead: { ...decoder.lmHead, tensor, tied: false } } : decoder;
+}
+
 /** The final norm as the stage whose linear lm_head is; it leaves the hidden state as it was. */
 export function lmHeadStage(decoder: Decoder): Stage {
   const lmHead = lmHeadOf(decoder);

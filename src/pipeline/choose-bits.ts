@@ -1,7 +1,7 @@
 import { InputError } from "../errors.js";
 import type { LinearPlan } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
-import { lmHeadOf } from "../model/head.js";
+import { embeddingOf, lmHeadOf } from "../model/head.js";
 import { allocate } from "../quantize/allocate.js";
 import { BITS } from "../quantize/scheme.js";
 import { byteSize } from "../safetensors/dtypes.js";
@@ -57,9 +57,9 @@ export function chooseBits(run: Prepared, survey: Survey, target: number): BitsC
 
 /** Throws `InputError` where not even the fewest bits fit the target; known from headers alone. */
 export function checkTarget(run: Prepared, target: number): void {
-  // lm_head has bits of its own.
-  const lmHead = run.decoder && lmHeadOf(run.decoder)?.name;
-  const linears = run.plan.linears.filter(({ name, scheme }) => scheme !== undefined && name !== lmHead);
+  // lm_head and the embedding have bits of their own.
+  const tables = run.decoder === undefined ? [] : [lmHeadOf(run.decoder)?.name, embeddingOf(run.decoder).name];
+  const linears = run.plan.linears.filter(({ name, scheme }) => scheme !== undefined && !tables.includes(name));
   const weights = linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0);
   const least = linears.reduce((sum, linear) => sum + Math.min(...wishesFor(run, linear).map((wish) => costOf(run, linear, wish))), 0) / weights;
   if (target < least) {

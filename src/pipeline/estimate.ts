@@ -1,7 +1,7 @@
 import type { Activations, Engine } from "../engine/engine.js";
 import type { Graph } from "../engine/graph.js";
 import type { Decoder, Stage } from "../model/decoder.js";
-import { lmHeadStage } from "../model/head.js";
+import { embeddingOf, lmHeadStage } from "../model/head.js";
 import { SAMPLE_ROWS } from "../quantize/awq.js";
 import { BITS } from "../quantize/scheme.js";
 import { TOKENS_A_BATCH } from "./batches.js";
@@ -100,11 +100,13 @@ export function calibrationTokens({ decoder, settings, checkpoint }: PreparedRun
 export function workOf(run: PreparedRun): Work {
   const { decoder, settings, plan } = run;
   const { tokens, sequenceLength } = calibrationTokens(run);
-  const weight = settings.method === "rtn"
-    ? { each: ROUND / 2 + (settings.search ? SEARCH : 0), square: 0 }
-    : { each: ROUND + (settings.search ? SEARCH : 0) + settings.refine * SWEEP, square: 1 + 2 * settings.refine };
-  const sweep = plan.linears.reduce((sum, { scheme, outFeatures, inFeatures }) =>
-    sum + (scheme === undefined ? 0 : outFeatures * inFeatures * (weight.each + weight.square * inFeatures)), 0);
+  const rounded = { each: ROUND / 2 + (settings.search ? SEARCH : 0), square: 0 };
+  const calibrated = { each: ROUND + (settings.search ? SEARCH : 0) + settings.refine * SWEEP, square: 1 + 2 * settings.refine };
+  const embedding = decoder && embeddingOf(decoder).name;
+  const sweep = plan.linears.reduce((sum, { name, scheme, outFeatures, inFeatures }) => {
+    const { each, square } = settings.method === "rtn" || name === embedding ? rounded : calibrated;
+    return sum + (scheme === undefined ? 0 : outFeatures * inFeatures * (each + square * inFeatures));
+  }, 0);
   const survey = settings.targetBits === undefined ? 0 : surveyWork(run);
   if (decoder === undefined || tokens === 0) return { forward: 0, hessian: 0, factor: 0, sweep, survey };
 

@@ -36,6 +36,8 @@ export interface QuantizeSettings {
   readonly targetBits?: number;
   /** Bits of lm_head, for models that have one of their own. Default: it stays as it is. */
   readonly lmHead?: TableBits;
+  /** Bits of the embedding, in formats whose readers take that. It is rounded to nearest. Default: it stays as it is. */
+  readonly embeddings?: TableBits;
   /** Input channels that share a scale. Default: the largest of 128, 64 and 32 that divides every linear. */
   readonly groupSize?: GroupSize;
   /** Checkpoint format: `gptq` (default) or `compressed-tensors`. */
@@ -84,6 +86,7 @@ export interface ResolvedSettings {
   readonly bitsFor: readonly BitsRule[];
   readonly targetBits: number | undefined;
   readonly lmHead: TableBits | undefined;
+  readonly embeddings: TableBits | undefined;
   readonly groupSize: GroupSize | undefined;
   readonly format: string;
   readonly symmetric: boolean;
@@ -119,6 +122,7 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
     bitsFor: settings.bitsFor ?? [],
     targetBits: settings.targetBits,
     lmHead: settings.lmHead,
+    embeddings: settings.embeddings,
     groupSize: settings.groupSize,
     format: settings.format ?? "gptq",
     symmetric: settings.symmetric ?? true,
@@ -143,6 +147,7 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
   const { targetBits } = resolved;
   if (targetBits !== undefined && !(targetBits > 1 && targetBits <= 32)) throw new InputError(`target bits is ${String(targetBits)}; it must lie above 1 and be at most 32`);
   if (resolved.lmHead !== undefined) oneOf("lm_head", resolved.lmHead, TABLE_BITS);
+  if (resolved.embeddings !== undefined) oneOf("embeddings", resolved.embeddings, TABLE_BITS);
   oneOf("order", resolved.order, ORDERS);
   if (resolved.groupSize !== undefined) oneOf("group size", resolved.groupSize, GROUP_SIZES);
   whole("samples", resolved.samples, 1);

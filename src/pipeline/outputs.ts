@@ -14,9 +14,9 @@ export interface Outputs {
   readonly stored: ReadonlyMap<string, Stored>;
   /** The checkpoint's tensors that belong to no layer and stay as they are. */
   readonly outside: readonly string[];
-  /** The checkpoint's tensors of each layer; an lm_head that is quantized comes behind them as a layer of its own. */
+  /** The checkpoint's tensors of each layer; an lm_head and an embedding that are quantized come behind them, each a layer of its own. */
   readonly layers: readonly (readonly string[])[];
-  /** Bits a weight of the linears that are quantized (lm_head too, if it is), scales and all. */
+  /** Bits a weight of the linears that are quantized (lm_head and the embedding too, if they are), scales and all. */
   readonly bitsPerWeight: number;
 }
 

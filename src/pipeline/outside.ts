@@ -8,7 +8,7 @@ import { rangesOf, type Reading } from "./reading.js";
 import type { Stopwatch } from "./stopwatch.js";
 import type { StoredWriter } from "./stored-writer.js";
 
-/** The tensors that belong to no layer. They stay as they are; of the embedding, the rows that calibration needs are caught as it passes. */
+/** The tensors that belong to no layer and stay as they are; of the embedding, the rows that calibration needs are caught as it passes. */
 export class Outside {
   /** The steps in which they are read. */
   readonly pieces: readonly FileRange[];
@@ -41,10 +41,10 @@ export class Outside {
         await watch.time("write", () => writer.take(name, part));
       }
     }
-    this.passed = true;
+    this.passed = this.decoder !== undefined && this.names.includes(this.decoder.embedding.tensor);
   }
 
-  /** The embedding of the tokens that occur. Where an earlier run copied the table, it passes once more. Throws `InputError` for one without floats. */
+  /** The embedding of the tokens that occur. Where an earlier run copied the table, or it is to be quantized, it passes once more. Throws `InputError` for one without floats. */
   async embedding(): Promise<ReadRows> {
     const { source, tensors } = this.checkpoint;
     const name = this.decoder!.embedding.tensor;

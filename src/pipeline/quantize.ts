@@ -302,30 +302,33 @@ class Run {
 
   /** Round to nearest: every linear by itself. */
   private async round(from: number): Promise<void> {
-    const { plan } = this.prepared;
-    for (let layer = from; layer < plan.layers.length; layer += 1) {
-      this.reading.enter(this.outside.pieces.length + layer);
-      const reports: LinearReport[] = [];
-      const run = this.linearRun(layer, reports);
-      for (const name of plan.layers[layer]) {
-        this.job.signal?.throwIfAborted();
-        const linear = this.linearOf(name);
-        if (linear !== undefined) await quantizeAndWrite(run, linear);
-        if (linear?.scheme === undefined) await this.copy(name);
-      }
-      await this.commit({ layer, linears: reports });
-      this.progress.layerDone(layer);
+    for (let layer = from; layer < this.prepared.plan.layers.length; layer += 1) await this.roundLayer(layer);
+  }
+
+  private async roundLayer(layer: number): Promise<void> {
+    this.reading.enter(this.outside.pieces.length + layer);
+    const reports: LinearReport[] = [];
+    const run = this.linearRun(layer, reports);
+    for (const name of this.prepared.plan.layers[layer]) {
+      this.job.signal?.throwIfAborted();
+      const linear = this.linearOf(name);
+      if (linear !== undefined) await quantizeAndWrite(run, linear);
+      if (linear?.scheme === undefined) await this.copy(name);
     }
+    await this.commit({ layer, linears: reports });
+    this.progress.layerDone(layer);
   }
 
   private async calibrate(from: number, resumed: readonly Spool[] | undefined): Promise<void> {
     const { plan, decoder } = this.prepared;
     let hidden = resumed ?? (from === 0 ? await this.embedAll() : undefined);
-    for (let layer = from; layer < plan.layers.length; layer += 1) {
+    // An embedding that is quantized comes last, and has no Hessian.
+    const calibrated = plan.layers.filter(([name]) => name !== decoder!.embedding.tensor).length;
+    for (let layer = from; layer < calibrated; layer += 1) {
       this.reading.enter(this.outside.pieces.length + layer);
       // Behind the decoder's layers there is only lm_head.
       const stages = layer < decoder!.layers ? decoder!.stages(layer, this.calibration!.sequenceLength) : [lmHeadStage(decoder!)];
-      const last = layer === plan.layers.length - 1;
+      const last = layer === calibrated - 1;
       const into = last ? undefined : this.hiddenSpools(layer + 1);
       const reports: LinearReport[] = [];
       const norms = await quantizeLayer(this.layerRun(layer, stages, reports), stages, hidden!, into, layer === 0);
@@ -338,6 +341,7 @@ class Run {
       this.progress.layerDone(layer);
       hidden = into;
     }
+    for (let layer = Math.max(from, calibrated); layer < plan.layers.length; layer += 1) await this.roundLayer(layer);
   }
 
   /** The plan for the linear whose weight this tensor is. */

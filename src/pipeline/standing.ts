@@ -46,6 +46,7 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
     ...(calibration && { order, refine, awq, retarget, damp, shrink, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     ...(dataSets.length > 0 && { "data sets": [...new Set(dataSets)].join(" ") }),
     engine,
+    ...(settings.embeddings !== undefined && { embeddings: settings.embeddings }),
     ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),
     "source config.json": JSON.stringify(checkpoint.config),
   };

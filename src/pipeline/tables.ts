@@ -1,28 +1,38 @@
 import { InputError } from "../errors.js";
 import type { Format, LinearPlan } from "../formats/format.js";
-import type { Decoder } from "../model/decoder.js";
-import { lmHeadOf } from "../model/head.js";
-import type { ScaleDtype } from "../quantize/scheme.js";
+import type { Decoder, LinearSpec } from "../model/decoder.js";
+import { embeddingOf, lmHeadOf } from "../model/head.js";
+import type { Bits, ScaleDtype } from "../quantize/scheme.js";
 import type { ResolvedSettings } from "./options.js";
 import { schemeFor } from "./scheme-for.js";
 
 /**
- * Plans lm_head, where it is to be quantized; it gets the group size of the other linears. Throws `InputError` where the model or the
- * format has none that could be: it was asked for by name, and to leave it would be no answer.
+ * Plans lm_head and the embedding, where they are to be quantized; they get the group size of the other linears. Throws `InputError` where the
+ * model or the format has none that could be: it was asked for by name, and to leave it would be no answer.
  * @param modelDtype of a tensor, by name
  */
-export function planLmHead(
+export function planTables(
   decoder: Decoder | undefined, settings: ResolvedSettings, format: Format, groupSize: number, modelDtype: (tensor: string) => ScaleDtype,
-): LinearPlan | undefined {
-  const { lmHead: bits, symmetric } = settings;
-  if (bits === undefined) return undefined;
-  if (decoder === undefined) throw new InputError("lm_head can be quantized only in architectures that Shardsmith knows");
-  const linear = lmHeadOf(decoder);
-  if (linear === undefined) {
-    throw new InputError("lm_head cannot be quantized: this model has none of its own, its embedding serves as lm_head (tie_word_embeddings). Leave it as it is");
+): LinearPlan[] {
+  const planned: LinearPlan[] = [];
+  const plan = (what: string, bits: Bits, tableOf: (known: Decoder) => LinearSpec): void => {
+    if (decoder === undefined) throw new InputError(`${what} can be quantized only in architectures that Shardsmith knows`);
+    const table = tableOf(decoder);
+    const scheme = schemeFor(format, table, bits, groupSize, settings.symmetric, modelDtype(`${table.name}.weight`));
+    const refusal = format.refusesRun({ ...settings, bits }) ?? format.refusesLinear(table, scheme);
+    if (refusal !== undefined) throw new InputError(`${what} cannot be quantized in the ${format.name} format: ${refusal}`);
+    planned.push({ ...table, scheme });
+  };
+  if (settings.lmHead !== undefined) plan("lm_head", settings.lmHead, ownHeadOf);
+  if (settings.embeddings !== undefined) {
+    if (format.embeddings !== true) throw new InputError(`embeddings cannot be quantized in the ${format.name} format: its readers take them as they are`);
+    plan("the embedding", settings.embeddings, embeddingOf);
   }
-  const scheme = schemeFor(format, linear, bits, groupSize, symmetric, modelDtype(decoder.lmHead.tensor));
-  const refusal = format.refusesRun({ ...settings, bits }) ?? format.refusesLinear(linear, scheme);
-  if (refusal !== undefined) throw new InputError(`lm_head cannot be quantized in the ${format.name} format: ${refusal}`);
-  return { ...linear, scheme };
+  return planned;
+}
+
+function ownHeadOf(decoder: Decoder): LinearSpec {
+  const linear = lmHeadOf(decoder);
+  if (linear !== undefined) return linear;
+  throw new InputError("lm_head cannot be quantized: this model has none of its own, its embedding serves as lm_head (tie_word_embeddings). Leave it as it is");
 }
