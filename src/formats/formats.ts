@@ -1,13 +1,14 @@
 import { awq } from "./awq.js";
 import { compressedTensors } from "./compressed-tensors.js";
 import type { Format, PackedFormat } from "./format.js";
+import { gguf } from "./gguf.js";
 import { gptq } from "./gptq.js";
 import { mlx } from "./mlx.js";
 import { onnx } from "./onnx.js";
 import { InputError } from "../errors.js";
 
 /** Every format that can be written, the default first. */
-export const FORMATS: readonly Format[] = [gptq, compressedTensors, awq, mlx, onnx];
+export const FORMATS: readonly Format[] = [gptq, compressedTensors, awq, gguf, mlx, onnx];
 
 /** The format of that name; `InputError` with the names there are if there is none. */
 export function formatByName(name: string): Format {

@@ -10,6 +10,8 @@ export interface BlockType {
   /** As llama.cpp names it, and as it stands in file names. */
   readonly name: "Q4_0" | "Q4_1" | "Q4_K" | "Q8_0";
   readonly bits: number;
+  /** Weights lie around zero: w = d · (q − 2^(bits − 1)). */
+  readonly symmetric: boolean;
   /** Weights that share a scale. */
   readonly group: number;
   /** Weights and bytes of a block; `bytes` tells the types apart. */
@@ -23,11 +25,11 @@ export interface BlockType {
   unpack(name: string, bytes: Uint8Array<ArrayBuffer>, outFeatures: number, inFeatures: number): QuantizedLinear;
 }
 
-const Q4_0: BlockType = { name: "Q4_0", bits: 4, group: 32, weights: 32, bytes: 18, fileType: 2, pack: packQ4_0, unpack: unpackQ4_0 };
-const Q4_1: BlockType = { name: "Q4_1", bits: 4, group: 32, weights: 32, bytes: 20, fileType: 3, pack: packQ4_1, unpack: unpackQ4_1 };
+const Q4_0: BlockType = { name: "Q4_0", bits: 4, symmetric: true, group: 32, weights: 32, bytes: 18, fileType: 2, pack: packQ4_0, unpack: unpackQ4_0 };
+const Q4_1: BlockType = { name: "Q4_1", bits: 4, symmetric: false, group: 32, weights: 32, bytes: 20, fileType: 3, pack: packQ4_1, unpack: unpackQ4_1 };
 /** Its file type is that of llama.cpp's Q4_K_S, which differs from Q4_K_M in what else is in the file. */
-const Q4_K: BlockType = { name: "Q4_K", bits: 4, group: 32, weights: 256, bytes: 144, fileType: 14, pack: packQ4_K, unpack: unpackQ4_K };
-const Q8_0: BlockType = { name: "Q8_0", bits: 8, group: 32, weights: 32, bytes: 34, fileType: 7, pack: packQ8_0, unpack: unpackQ8_0 };
+const Q4_K: BlockType = { name: "Q4_K", bits: 4, symmetric: false, group: 32, weights: 256, bytes: 144, fileType: 14, pack: packQ4_K, unpack: unpackQ4_K };
+const Q8_0: BlockType = { name: "Q8_0", bits: 8, symmetric: true, group: 32, weights: 32, bytes: 34, fileType: 7, pack: packQ8_0, unpack: unpackQ8_0 };
 
 export const BLOCK_TYPES: readonly BlockType[] = [Q4_0, Q4_1, Q4_K, Q8_0];
 

@@ -18,9 +18,9 @@ export function blockTypeOfShape(shape: readonly number[]): BlockType | undefine
 }
 
 /** Reads the packed linears of a file of which most are of this type. */
-export function packedIn({ bits }: BlockType): PackedFormat {
+export function packedIn({ bits, group, symmetric }: BlockType): PackedFormat {
   return {
-    format: "gguf", bits, groupSize: 32, symmetric: true,
+    format: "gguf", bits, groupSize: group, symmetric,
     suffixes: [BLOCKS], optionalSuffixes: [],
     bitsOf: (shapes) => blockTypeOfShape(shapes.get(BLOCKS) ?? [])?.bits ?? bits,
     unpack: (name, tensors) => unpack(name, tensors.get(BLOCKS)),

@@ -3,7 +3,7 @@ import { oneFile } from "../one-file.js";
 import { readGguf } from "./read-header.js";
 import { ggufModel } from "./read-model.js";
 
-/** Opens a folder's GGUF file, beside which the model's config.json lies. */
+/** Opens a folder's GGUF file; config.json beside it says what its tensors mean. */
 export async function openGguf(folder: ModelFolder): Promise<ContainedModel | undefined> {
   const file = oneFile(folder, /^[^/]+\.gguf$/);
   if (file === undefined) return undefined;

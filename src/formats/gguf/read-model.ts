@@ -14,13 +14,13 @@ import { normPlus } from "./stored.js";
 import { ROPE_FACTORS, sourceNames } from "./tensor-names.js";
 
 /** A tensor of a GGUF file under the name that it has in a safetensors checkpoint; a packed linear's is called `${module}.blocks`. */
-export interface RestoredTensor extends TensorEntry {
+interface RestoredTensor extends TensorEntry {
   /** From its bytes in the file, all of them, to those of a checkpoint: rows in their own order, norms without what the decoder adds. Absent where they are the same. */
   readonly restore?: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
 }
 
 /** A model in a GGUF file, as a checkpoint. */
-export interface GgufModel {
+interface GgufModel {
   readonly tensors: readonly RestoredTensor[];
   /** Absent where nothing is packed. */
   readonly packed: PackedFormat | undefined;
