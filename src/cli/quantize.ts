@@ -121,7 +121,7 @@ class QuantizeReporter {
         break;
       case "linear":
         this.error = event.report.quantized?.relativeError ?? this.error;
-        if (event.report.quantized) this.layerErrors.push(event.report.quantized.relativeError);
+        if (event.report.quantized?.relativeError !== undefined) this.layerErrors.push(event.report.quantized.relativeError);
         break;
       case "layer":
         this.layerDone(event.layer, event.layers, event.seconds);
@@ -173,7 +173,7 @@ function closingTable({ linears }: Report): string {
     kinds.set(kind, [...(kinds.get(kind) ?? []), linear]);
   }
   const rows = [...kinds].map(([kind, all]) => {
-    const done = all.flatMap(({ name, quantized }) => (quantized ? [{ name, ...quantized }] : []));
+    const done = all.flatMap(({ name, quantized }) => (quantized ? [{ name, ...quantized, relativeError: quantized.relativeError ?? 0 }] : []));
     const [first] = done;
     if (first === undefined) return [kind, String(all.length), "as it was", "", "", "", ""];
     const errors = done.map(({ relativeError }) => relativeError);

@@ -2,15 +2,15 @@ import { InputError } from "../errors.js";
 import type { PackedFormat } from "../formats/format.js";
 import { checkShapes } from "../model/check-shapes.js";
 import { decoderOf } from "../model/decoder-of.js";
-import type { Decoder } from "../model/decoder.js";
-import { lmHeadOf } from "../model/head.js";
+import type { Decoder, LinearSpec } from "../model/decoder.js";
+import { lmHeadOf, withOwnHead } from "../model/head.js";
 import { dequantize, dequantizeRows } from "../quantize/dequantize.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import type { ReadRows, ReadTensor } from "../model/weights.js";
-import type { Tensor } from "../safetensors/tensor.js";
 import type { Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
 import { openWeights } from "./open-weights.js";
+import { packedLinears } from "./packed-linears.js";
 
 /** A model that can be run: its weights as float32, whether they are stored plain or packed in one of our formats. */
 export interface Model {
@@ -27,36 +27,30 @@ export interface Model {
   readonly loadRows: ReadRows;
 }
 
-/** A tied config beside an lm_head of its own: transformers 5 takes the latter. */
-function withOwnHead(decoder: Decoder, { tensors }: Checkpoint): Decoder {
-  const tensor = "lm_head.weight";
-  return decoder.lmHead.tied && tensors.has(tensor) ? { ...decoder, lmHead: { ...decoder.lmHead, tensor, tied: false } } : decoder;
+/** Everything of a decoder that may be packed: the linears of its layers, lm_head and the embedding. */
+function linearsIn(decoder: Decoder): LinearSpec[] {
+  const { vocabSize, hiddenSize, embedding } = decoder;
+  const tables = [lmHeadOf(decoder), { name: embedding.tensor.replace(/\.weight$/, ""), outFeatures: vocabSize, inFeatures: hiddenSize }];
+  const all = Array.from({ length: decoder.layers }, (_, layer) => decoder.stages(layer, 1).flatMap((stage) => stage.linears)).flat();
+  return [...all, ...tables.filter((table) => table !== undefined)];
 }
 
 /** Opens a model and checks that it has all its weights. Throws `InputError`. */
 export async function openModel(source: Source): Promise<Model> {
-  const { checkpoint, packed } = await openWeights(source);
-  const decoder = withOwnHead(decoderOf(checkpoint.config, `${source.label}/config.json`), checkpoint);
-  const { tensors } = checkpoint;
+  const weights = await openWeights(source);
+  const { checkpoint, packed } = weights;
+  const decoder = withOwnHead(decoderOf(checkpoint.config, `${source.label}/config.json`), checkpoint.tensors);
+  const { parts, read } = packedLinears(weights);
   /** Of each packed linear's weight: its module, and the shape that config.json implies. */
   const linears = new Map<string, { readonly module: string; readonly shape: readonly number[] }>();
-  if (packed !== undefined) {
-    const { vocabSize, hiddenSize, embedding } = decoder;
-    const tables = [lmHeadOf(decoder), { name: embedding.tensor.replace(/\.weight$/, ""), outFeatures: vocabSize, inFeatures: hiddenSize }];
-    const all = Array.from({ length: decoder.layers }, (_, layer) => decoder.stages(layer, 1).flatMap((stage) => stage.linears)).flat();
-    for (const { name, outFeatures, inFeatures } of [...all, ...tables.filter((table) => table !== undefined)]) {
-      if (packed.suffixes.every((suffix) => tensors.has(`${name}.${suffix}`))) linears.set(`${name}.weight`, { module: name, shape: [outFeatures, inFeatures] });
-    }
-  }
-  checkShapes(decoder, new Map<string, { readonly shape: readonly number[] }>([...tensors, ...linears]), source.label);
+  for (const { name, outFeatures, inFeatures } of linearsIn(decoder)) if (parts.has(name)) linears.set(`${name}.weight`, { module: name, shape: [outFeatures, inFeatures] });
+  checkShapes(decoder, new Map<string, { readonly shape: readonly number[] }>([...checkpoint.tensors, ...linears]), source.label);
 
   /** Its codes; undefined for a tensor that is not packed. */
   async function unpack(name: string): Promise<QuantizedLinear | undefined> {
     const linear = linears.get(name);
-    if (packed === undefined || linear === undefined) return undefined;
-    const parts = [...packed.suffixes, ...packed.optionalSuffixes].filter((suffix) => tensors.has(`${linear.module}.${suffix}`));
-    const read = await checkpoint.readMany(parts.map((suffix) => `${linear.module}.${suffix}`));
-    const unpacked = packed.unpack(linear.module, new Map(parts.map((suffix): [string, Tensor] => [suffix, read.get(`${linear.module}.${suffix}`)!])));
+    if (linear === undefined) return undefined;
+    const unpacked = await read(linear.module);
     const { outFeatures, inFeatures } = unpacked;
     if (outFeatures !== linear.shape[0] || inFeatures !== linear.shape[1]) {
       throw new InputError(`${source.label}: ${linear.module} is packed as [${String(outFeatures)}, ${String(inFeatures)}], but config.json implies [${linear.shape.join(", ")}]`);

@@ -8,11 +8,11 @@ import { kindOf, wishesOf, type Wish } from "./module-rules.js";
 import type { ResolvedSettings } from "./options.js";
 import { layersByName, outputsFor, type Outputs } from "./outputs.js";
 import { schemeFor } from "./scheme-for.js";
-import { planTables } from "./tables.js";
+import { planLmHead } from "./tables.js";
 
 /** What will be made of a checkpoint, known from its headers alone. */
 export interface Plan extends Outputs {
-  /** Every linear of the decoder layers, in the order in which they are computed, and lm_head and the embedding if they are to be quantized. */
+  /** Every linear of the decoder layers, in the order in which they are computed, and lm_head if it is to be quantized. */
   readonly linears: readonly LinearPlan[];
   /** The group size that was chosen: −1 for one scale a row. */
   readonly groupSize: number;
@@ -45,7 +45,7 @@ export function planRun(model: ModelFacts, settings: ResolvedSettings, format: F
   const { tensors, decoder } = model;
   const refusal = format.container?.refusesModel(model);
   if (refusal !== undefined) throw new InputError(refusal);
-  const candidates = decoder === undefined ? linearsByShape(tensors) : linearsOf(decoder);
+  const candidates = candidatesOf(model);
   if (candidates.length === 0) throw new InputError("there is nothing to quantize: no layer has a two-dimensional float weight");
   const { of: byName, followers } = wishesOf(settings, candidates);
   const wishes = new Map([...(surveyed ?? []), ...byName]);
@@ -62,8 +62,8 @@ export function planRun(model: ModelFacts, settings: ResolvedSettings, format: F
     const reasons = [...new Set(best.linears.map(({ why }) => why))].join("; ");
     throw new InputError(`there is nothing to quantize in the ${format.name} format: ${reasons}`);
   }
-  const tables = planTables(decoder, settings, format, best.groupSize, (tensor) => modelDtype(tensors.get(tensor)!));
-  const chosen = { ...best, linears: [...best.linears, ...tables] };
+  const lmHead = planLmHead(decoder, settings, format, best.groupSize, (tensor) => modelDtype(tensors.get(tensor)!));
+  const chosen = lmHead === undefined ? best : { ...best, linears: [...best.linears, lmHead] };
 
   return {
     linears: chosen.linears,
@@ -180,6 +180,11 @@ function kinds(linears: readonly LinearPlan[]): string {
     counts.set(kind, (counts.get(kind) ?? 0) + 1);
   }
   return [...counts].map(([kind, count]) => `${kind} (${String(count)})`).join(", ");
+}
+
+/** The linears of a model's layers, in the order in which they are computed. */
+export function candidatesOf({ tensors, decoder }: ModelFacts): readonly Candidate[] {
+  return decoder === undefined ? linearsByShape(tensors) : linearsOf(decoder);
 }
 
 function linearsOf(decoder: Decoder): Candidate[] {

@@ -4,6 +4,7 @@ import { formatByName } from "../formats/formats.js";
 import type { Decoder } from "../model/decoder.js";
 import { checkShapes } from "../model/check-shapes.js";
 import { decoderOf } from "../model/decoder-of.js";
+import { withOwnHead } from "../model/head.js";
 import { INDEX_FILE } from "../safetensors/index-file.js";
 import { indexJson, planShards, type Shard } from "../safetensors/layout.js";
 import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
@@ -62,9 +63,9 @@ export function withBits({ checkpoint, decoder, settings: given, plan: { groupSi
   return laidOut({ checkpoint, decoder, settings, plan: planRun(factsOf({ checkpoint, decoder }), settings, format, wishes) }, format);
 }
 
-/** Lays out the files of a planned run. Throws `InputError` for a model that the format's files cannot hold. */
+/** A planned run with its files. Throws `InputError` for a model that the format's files cannot hold. */
 export async function laidOut(run: Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">, format: Format): Promise<PreparedRun> {
-  const files = await filesOf(run, format);
+  const files = await filesOf(factsOf(run), run.plan, run.checkpoint, run.settings.maxShardSize, format);
   const sum = (sizes: Iterable<number>): number => [...sizes].reduce((total, size) => total + size, 0);
   return {
     ...run, ...files,
@@ -73,15 +74,12 @@ export async function laidOut(run: Pick<PreparedRun, "checkpoint" | "decoder" | 
   };
 }
 
-async function filesOf(run: Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">, { container }: Format): Promise<Pick<PreparedRun, "shards" | "files" | "configKeys">> {
-  const { checkpoint, settings, plan } = run;
-  if (container !== undefined) {
-    return await container.layOut({
-      ...factsOf(run), linears: plan.linears, outputs: plan.outputs, quantizer: QUANTIZER,
-      files: checkpoint.files, readFile: (name) => checkpoint.readFile(name),
-    });
-  }
-  const shards = planShards(plan.outputs, settings.maxShardSize);
+/** Lays out the files of an output. Throws `InputError` for a model that the format's files cannot hold. */
+export async function filesOf(
+  model: ModelFacts, { linears, outputs }: Pick<Plan, "linears" | "outputs">, from: Pick<Checkpoint, "files" | "readFile">, maxShardSize: number, { container }: Format,
+): Promise<Pick<PreparedRun, "shards" | "files" | "configKeys">> {
+  if (container !== undefined) return await container.layOut({ ...model, linears, outputs, quantizer: QUANTIZER, files: from.files, readFile: (name) => from.readFile(name) });
+  const shards = planShards(outputs, maxShardSize);
   return { shards, files: new Map(shards.length > 1 ? [[INDEX_FILE, new TextEncoder().encode(indexJson(shards))]] : []) };
 }
 
@@ -102,9 +100,10 @@ const TRANSPOSED = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
 
 function knownDecoder(checkpoint: Checkpoint, settings: ResolvedSettings): Decoder | undefined {
   const file = `${checkpoint.source.label}/config.json`;
-  if (settings.method !== "rtn" || settings.targetBits !== undefined) return decoderOf(checkpoint.config, file);
+  const known = (): Decoder => withOwnHead(decoderOf(checkpoint.config, file), checkpoint.tensors);
+  if (settings.method !== "rtn" || settings.targetBits !== undefined) return known();
   try {
-    return decoderOf(checkpoint.config, file);
+    return known();
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     const { model_type: type } = checkpoint.config;

@@ -148,8 +148,13 @@ function bodyOf(input: KnownInput, titled: boolean): string {
     "## How it was made", making(report),
     "## What was measured", measures(input),
     ...warnings(report),
-    `Made with Shardsmith ${report.shardsmith}. Every linear's error is in \`shardsmith.json\`.`,
+    `Made with Shardsmith ${report.shardsmith}. ${isOurs(report) ? "Every linear's error is" : "All linears are"} in \`shardsmith.json\`.`,
   ].join("\n\n");
+}
+
+/** Whether Shardsmith made the codes as well, or has only converted them. */
+function isOurs({ run }: Report): boolean {
+  return run["method"] !== undefined;
 }
 
 function groups({ run }: Report): string {
@@ -178,7 +183,7 @@ function planOf({ name, outFeatures, inFeatures, quantized }: LinearReport, symm
 
 function making(report: Report): string {
   const { calibration, run, engine, shardsmith } = report;
-  const rows: [string, string][] = [
+  const rows: [string, string][] = !isOurs(report) ? [["method", "quantized by another program"], ["Shardsmith", shardsmith]] : [
     ["method", run["method"] === "rtn" ? "round to nearest" : gptqText(run)],
     ["calibration", calibration === undefined ? "none" : `${plain(calibrationNameOf(calibration))}: ${count(calibration.tokens)} tokens in ${count(calibration.sequences)} sequences, seed ${String(run["seed"])}`],
     ...dataSetsOf(calibration).map(({ origin, repo, commit }): [string, string] => ["", `${plain(origin)} is data set ${plain(repo)}, commit ${plain(commit)}`]),
@@ -206,12 +211,14 @@ function measures({ report, evaluation }: CardInput): string {
   const how = evaluation === undefined
     ? "Neither perplexity nor KL divergence was measured."
     : `On ${plain(withoutFolders(evaluation.text))}: ${count(evaluation.tokens)} predicted tokens in windows of ${count(evaluation.sequenceLength)}; ± is one standard error.`;
-  const worst = report.linears.flatMap(({ name, quantized }) => (quantized ? [{ name, ...quantized }] : [])).sort((a, b) => b.relativeError - a.relativeError).slice(0, WORST);
+  const worst = report.linears.flatMap(({ name, quantized }) => (quantized?.relativeError === undefined ? [] : [{ name, bits: quantized.bits, relativeError: quantized.relativeError }])).sort((a, b) => b.relativeError - a.relativeError).slice(0, WORST);
   const calibrated = report.calibration !== undefined;
   return [
-    markdownTable(["", "original", "quantized"], rows), how,
-    `The linears with the largest errors, as a share of ${calibrated ? "their outputs' energy on the calibration text" : "their weights' energy"}:`,
-    markdownTable(["linear", "bits", "error"], worst.map(({ name, bits, relativeError }) => [code(name), String(bits), relativeError.toExponential(2)])),
+    markdownTable(isOurs(report) ? ["", "original", "quantized"] : ["", "before", "after"], rows), how,
+    ...(worst.length === 0 ? [] : [
+      `The linears with the largest errors, as a share of ${calibrated ? "their outputs' energy on the calibration text" : "their weights' energy"}:`,
+      markdownTable(["linear", "bits", "error"], worst.map(({ name, bits, relativeError }) => [code(name), String(bits), relativeError.toExponential(2)])),
+    ]),
   ].join("\n\n");
 }
 

@@ -9,7 +9,6 @@ const OPTIONS: readonly { readonly key: string; readonly option: string; readonl
   { key: "bits for", option: "bits-for", kind: "list" },
   { key: "keep", option: "keep", kind: "list" },
   { key: "lm_head", option: "lm-head", kind: "value" },
-  { key: "embeddings", option: "embeddings", kind: "value" },
   { key: "group size", option: "group-size", kind: "value" },
   { key: "format", option: "format", kind: "value" },
   { key: "symmetric", option: "sym", kind: "flag" },
@@ -30,9 +29,14 @@ const OPTIONS_A_LINE = 6;
  * The command that makes this checkpoint again. Every option is said, so that it holds when defaults change; paths on the machine where it
  * was made are nobody's business: of them the last part is left.
  */
-export function commandOf({ run, source, hub, calibration }: Report): string {
+export function commandOf({ run, source, hub, calibration, converted }: Report): string {
+  const made = converted === undefined ? run : { ...run, format: converted.format };
+  const folder = run["method"] === undefined ? lastPart(source) : "quantized";
+  const conversion = converted === undefined ? [] : [`npx shardsmith convert ${quoted(folder)} --format ${String(run["format"])} -o converted`];
+  // Another program's doing is not ours to repeat.
+  if (run["method"] === undefined) return conversion.join("");
   const options = OPTIONS.flatMap(({ key, option, kind }) => {
-    const value = run[key];
+    const value = made[key];
     if (value === undefined) return [];
     if (kind === "flag") return [value === true ? `--${option}` : `--no-${option}`];
     return (kind === "list" ? String(value).split(" ") : [String(value)]).map((one) => `--${option} ${quoted(one)}`);
@@ -41,7 +45,8 @@ export function commandOf({ run, source, hub, calibration }: Report): string {
   if (calibration?.origin === BUILTIN_ORIGIN && hub !== undefined) options.push("--calibration builtin");
   else if (calibration !== undefined && calibration.origin !== BUILTIN_ORIGIN) options.push(`--calibration ${quoted(calibrationNameOf(calibration))}`);
   const lines = Array.from({ length: Math.ceil(options.length / OPTIONS_A_LINE) }, (_, i) => options.slice(i * OPTIONS_A_LINE, (i + 1) * OPTIONS_A_LINE).join(" "));
-  return [`npx shardsmith quantize ${quoted(hub === undefined ? lastPart(source) : `${hub.repo}@${hub.commit}`)} -o quantized`, ...lines].join(" \\\n  ");
+  const command = [`npx shardsmith quantize ${quoted(hub === undefined ? lastPart(source) : `${hub.repo}@${hub.commit}`)} -o quantized`, ...lines].join(" \\\n  ");
+  return [command, ...conversion].join("\n");
 }
 
 /** What it was calibrated on, without the folders that files lay in. */

@@ -33,6 +33,7 @@ export type PartSeconds = Record<"read" | "forward" | "hessian" | "factor" | "sw
 
 /** What a checkpoint was before it was converted. */
 export interface Converted {
+  /** In which it was made. */
   readonly format: string;
   /** Its folder, or the repo and commit. */
   readonly source: string;
