@@ -8,11 +8,11 @@ import { kindOf, wishesOf, type Wish } from "./module-rules.js";
 import type { ResolvedSettings } from "./options.js";
 import { layersByName, outputsFor, type Outputs } from "./outputs.js";
 import { schemeFor } from "./scheme-for.js";
-import { planLmHead } from "./tables.js";
+import { planTables } from "./tables.js";
 
 /** What will be made of a checkpoint, known from its headers alone. */
 export interface Plan extends Outputs {
-  /** Every linear of the decoder layers, in the order in which they are computed, and lm_head if it is to be quantized. */
+  /** Every linear of the decoder layers, in the order in which they are computed, and lm_head and the embedding if they are to be quantized. */
   readonly linears: readonly LinearPlan[];
   /** The group size that was chosen: −1 for one scale a row. */
   readonly groupSize: number;
@@ -62,8 +62,8 @@ export function planRun(model: ModelFacts, settings: ResolvedSettings, format: F
     const reasons = [...new Set(best.linears.map(({ why }) => why))].join("; ");
     throw new InputError(`there is nothing to quantize in the ${format.name} format: ${reasons}`);
   }
-  const lmHead = planLmHead(decoder, settings, format, best.groupSize, (tensor) => modelDtype(tensors.get(tensor)!));
-  const chosen = lmHead === undefined ? best : { ...best, linears: [...best.linears, lmHead] };
+  const tables = planTables(decoder, settings, format, best.groupSize, (tensor) => modelDtype(tensors.get(tensor)!));
+  const chosen = { ...best, linears: [...best.linears, ...tables] };
 
   return {
     linears: chosen.linears,

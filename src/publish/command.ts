@@ -9,6 +9,7 @@ const OPTIONS: readonly { readonly key: string; readonly option: string; readonl
   { key: "bits for", option: "bits-for", kind: "list" },
   { key: "keep", option: "keep", kind: "list" },
   { key: "lm_head", option: "lm-head", kind: "value" },
+  { key: "embeddings", option: "embeddings", kind: "value" },
   { key: "group size", option: "group-size", kind: "value" },
   { key: "format", option: "format", kind: "value" },
   { key: "symmetric", option: "sym", kind: "flag" },
