@@ -17,3 +17,12 @@ export function schemeFor(
     ...(format.offsets && !symmetric && { offsets: format.offsets }),
   };
 }
+
+/** One scheme whose codes every format of a run holds to the last bit, from the schemes that each would have for a linear by itself. */
+export function commonScheme([first, ...others]: readonly [QuantScheme, ...QuantScheme[]]): QuantScheme {
+  if (others.every(({ scaleDtype, offsets }) => scaleDtype === first.scaleDtype && offsets === first.offsets)) return first;
+  const all = [first, ...others];
+  const dtypesOf = (schemes: readonly QuantScheme[]): ScaleDtype[] => [...new Set(schemes.map(({ scaleDtype }) => scaleDtype))];
+  const { bits, groupSize, symmetric, scaleDtype } = first;
+  return { bits, groupSize, symmetric, scaleDtype, heldBy: { scales: dtypesOf(all), products: dtypesOf(all.filter(({ offsets }) => offsets !== undefined)) } };
+}

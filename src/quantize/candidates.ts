@@ -1,4 +1,4 @@
-import { NO_OFFSET, spanningStep, storedOffset, storedScale, zeroPoint } from "./grid.js";
+import { heldScale, NO_OFFSET, spanningStep, storedOffset, storedScale, zeroPoint } from "./grid.js";
 import type { Bits, QuantScheme } from "./scheme.js";
 import { MOST_STEPS, wholeSteps, type Steps } from "./super-block.js";
 
@@ -85,7 +85,8 @@ function zeroPointGrids(scheme: QuantScheme, search: boolean): Proposer {
           const zero = zeroPoint(min * factor, scale, scheme);
           const shifted = zero + shift;
           // A shift out of range becomes the candidate without a shift, which comes first and so wins against it.
-          into.add(scale, shifted < 0 || shifted > maxCode ? zero : shifted, NO_OFFSET);
+          const own = shifted < 0 || shifted > maxCode ? zero : shifted;
+          into.add(heldScale(scale, own, scheme), own, NO_OFFSET);
         }
       }
     }

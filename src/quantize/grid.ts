@@ -1,5 +1,5 @@
 import { roundToDtype } from "../safetensors/floats.js";
-import { clamp, roundHalfEven } from "./rounding.js";
+import { clamp, roundHalfEven, roundToDigits } from "./rounding.js";
 import type { QuantScheme, ScaleDtype } from "./scheme.js";
 
 /** The values that a group of weights may take: scale · (code − zero) + offset, code = 0 … 2^bits − 1. */
@@ -14,11 +14,14 @@ export interface Grid {
 /** −0 leaves every number it is added to as it is, 0 would turn −0 into 0. */
 export const NO_OFFSET = -0;
 
-/** The largest and the least scale that each dtype holds. Subnormals only where half precision would otherwise run out. */
-const SCALE_LIMITS: Readonly<Record<ScaleDtype, { readonly least: number; readonly largest: number }>> = {
-  F16: { least: 2 ** -24, largest: 65504 },
-  BF16: { least: 2 ** -126, largest: 2 ** 127 * (2 - 2 ** -7) },
-  F32: { least: 2 ** -126, largest: 2 ** 127 * (2 - 2 ** -23) },
+/**
+ * The largest and the least scale that each dtype holds, and how many significant bits. Subnormals only where half precision would otherwise
+ * run out: all its numbers are multiples of the least.
+ */
+const SCALE_LIMITS: Readonly<Record<ScaleDtype, { readonly least: number; readonly largest: number; readonly digits: number }>> = {
+  F16: { least: 2 ** -24, largest: 65504, digits: 11 },
+  BF16: { least: 2 ** -126, largest: 2 ** 127 * (2 - 2 ** -7), digits: 8 },
+  F32: { least: 2 ** -126, largest: 2 ** 127 * (2 - 2 ** -23), digits: 24 },
 };
 
 /** The largest scale of a dtype. A group that got it wanted more: its weights are clipped, which has to be reported. */
@@ -31,6 +34,30 @@ export function storedScale(scale: number, dtype: ScaleDtype): number {
   const { least, largest } = SCALE_LIMITS[dtype];
   const size = clamp(roundToDtype(clamp(Math.abs(scale), least, largest), dtype), least, largest);
   return scale < 0 ? -size : size;
+}
+
+/**
+ * The scale nearest to a stored one that all formats of a run hold to the last bit, alone and times its zero point (`QuantScheme.heldBy`).
+ * The products of few significant bits are found by taking bits off, one by one: those of one bit more were tried, and were not held.
+ */
+export function heldScale(stored: number, zero: number, { heldBy }: QuantScheme): number {
+  if (heldBy === undefined) return stored;
+  const { scales, products } = heldBy;
+  const scale = Math.sign(stored) * scales.reduce((size, dtype) => Math.max(size, SCALE_LIMITS[dtype].least), Math.abs(stored));
+  const held = (candidate: number): boolean => scales.every((dtype) => holds(dtype, candidate)) && products.every((dtype) => holds(dtype, candidate * zero));
+  for (let digits = scales.reduce((least, dtype) => Math.min(least, SCALE_LIMITS[dtype].digits), Infinity); digits > 1; digits--) {
+    const candidate = roundToDigits(scale, digits);
+    if (held(candidate)) return candidate;
+  }
+  // A power of two: its product has as many bits as the zero point, and only the range of a dtype can be too small for it.
+  let power = Math.sign(scale) * 2 ** Math.round(Math.log2(Math.abs(scale)));
+  while (!held(power)) power /= 2;
+  return power;
+}
+
+function holds(dtype: ScaleDtype, x: number): boolean {
+  const { least, largest, digits } = SCALE_LIMITS[dtype];
+  return roundToDigits(x, digits) === x && Math.abs(x) <= largest && Number.isInteger(x / least);
 }
 
 /** An offset as the checkpoint will hold it: rounded to its dtype, finite, at most 0. */

@@ -1,7 +1,7 @@
 import type { Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
 import { sampleRows, type Producer, type ScaledHessian } from "./awq.js";
-import { largestScale, storedOffset, storedScale } from "./grid.js";
+import { heldScale, largestScale, storedOffset, storedScale } from "./grid.js";
 import type { HessianOptions, HessianProblem, PreparedHessian } from "./hessian.js";
 import { findNonFinite, type Matrix } from "./matrix.js";
 import { groupOfChannel } from "./order.js";
@@ -116,7 +116,7 @@ export function dividedRows(linear: QuantizedLinear, s: Float64Array): Quantized
     const width = values.length / outFeatures;
     return values.map((value, i) => stored(value / s[Math.floor(i / width)], scaleDtype));
   };
-  if (offsets === undefined) return { ...linear, scales: divided(scales, storedScale) };
+  if (offsets === undefined) return { ...linear, scales: divided(scales, storedScale).map((scale, k) => heldScale(scale, linear.zeros[k], scheme)) };
   if (steps === undefined) return { ...linear, scales: divided(scales, storedScale), offsets: divided(offsets, storedOffset) };
   const shorter = divided(steps, storedScale);
   const stepOf = (of: Float32Array, group: number): Steps => stepsAt(of, Math.floor((group * scheme.groupSize) / gridUnit(scheme)));

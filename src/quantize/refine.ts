@@ -1,5 +1,5 @@
 import type { LinearAlgebra } from "../engine/engine.js";
-import { NO_OFFSET, storedOffset, storedScale } from "./grid.js";
+import { heldScale, NO_OFFSET, storedOffset, storedScale } from "./grid.js";
 import type { PreparedHessian } from "./hessian.js";
 import { MAGIC } from "./rounding.js";
 import { copyRows, emptyRows, type RoundedRows } from "./rounded.js";
@@ -251,7 +251,7 @@ class Descent {
     // Where all codes are alike, scale and offset do the same, and the offset is enough.
     const together = determinant > 1e-6 * curve * flat ? (slope * flat - lift * cross) / determinant : 0;
     const best = scale + (kind === undefined ? slope / curve : together);
-    const stored = steps ? steppedScale(best, steps) : storedScale(best, scaleDtype);
+    const stored = steps ? steppedScale(best, steps) : heldScale(storedScale(best, scaleDtype), -this.#lows[k * this.#rows + r], this.#scheme);
     const stretch = stored - scale;
     const beside = offset + (lift - stretch * cross) / flat;
     const storedBeside = kind === undefined ? offset : steps ? steppedOffset(beside, steps) : storedOffset(beside, scaleDtype);

@@ -13,3 +13,9 @@ export function roundHalfEven(x: number): number {
 export function clamp(x: number, low: number, high: number): number {
   return x < low ? low : x > high ? high : x;
 }
+
+/** x to `digits` significant bits, to nearest: what Veltkamp's splitting leaves in its upper half. */
+export function roundToDigits(x: number, digits: number): number {
+  const high = x * (2 ** (53 - digits) + 1);
+  return high - (high - x);
+}

@@ -32,4 +32,9 @@ export interface QuantScheme {
   readonly scaleDtype: ScaleDtype;
   /** Absent: zero points, which are codes. With offsets `symmetric` is false, and every zero point 0. */
   readonly offsets?: OffsetKind;
+  /**
+   * Where several formats are to hold the same codes: the dtypes in which they keep scales, and those in which they keep scale · zero point
+   * instead of zero points. All must hold them to the last bit.
+   */
+  readonly heldBy?: { readonly scales: readonly ScaleDtype[]; readonly products: readonly ScaleDtype[] };
 }

@@ -18,7 +18,7 @@ it.each(["mlx", "awq"])("what %s holds of asymmetric linears is what was compute
   for (const { name, quantized } of report.linears) {
     const [before, after] = await Promise.all(models.map((model) => model.load(`${name}.weight`)));
     const error = before.reduce((sum, w, i) => sum + (w - after[i]) ** 2, 0) / before.reduce((sum, w) => sum + w * w, 0);
-    expect(error / quantized!.relativeError).toBeCloseTo(1, 4);
+    expect(error / quantized!.relativeError!).toBeCloseTo(1, 4);
   }
   for (const source of sources) await source.close();
 });

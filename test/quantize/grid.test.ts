@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { largestScale, spanningStep, storedScale, zeroPoint } from "#src/quantize/grid.js";
+import { heldScale, largestScale, spanningStep, storedScale, zeroPoint } from "#src/quantize/grid.js";
 import type { QuantScheme } from "#src/quantize/scheme.js";
+import { roundToDtype, toFloat32 } from "#src/safetensors/floats.js";
+import { generator } from "./random.js";
 
 const scheme = (bits: QuantScheme["bits"], symmetric: boolean): QuantScheme => ({ bits, groupSize: 32, symmetric, scaleDtype: "F16" });
 
@@ -52,5 +54,43 @@ describe("storedScale", () => {
     expect(storedScale(-1 / 3, "F16")).toBe(-0.333251953125);
     expect(storedScale(-1e300, "F16")).toBe(-65504);
     expect(storedScale(-1e-300, "F16")).toBe(-(2 ** -24));
+  });
+});
+
+describe("heldScale", () => {
+  /** What each dtype holds, said by its own rounding. */
+  const isHeld = (x: number, { scales, products }: HeldBy, zero: number): boolean =>
+    scales.every((dtype) => roundToDtype(x, dtype) === x) && products.every((dtype) => roundToDtype(x * zero, dtype) === x * zero);
+  type HeldBy = NonNullable<QuantScheme["heldBy"]>;
+  // All positive numbers of half precision: no scale that F16 holds is missing.
+  const halves = [...toFloat32(new Uint8Array(Uint16Array.from({ length: 0x7bff }, (_, i) => i + 1).buffer), "F16")];
+
+  it.each<HeldBy>([
+    { scales: ["F16", "BF16"], products: [] },
+    { scales: ["F16"], products: ["F16"] },
+    { scales: ["F16", "BF16"], products: ["BF16"] },
+    { scales: ["F16", "BF16"], products: ["F16", "BF16"] },
+  ])("is the nearest of all that $scales hold, and times the zero point $products", (heldBy) => {
+    const random = generator(3);
+    for (let zero = 0; zero < 16; zero++) {
+      const candidates = halves.filter((x) => isHeld(x, heldBy, zero));
+      for (let i = 0; i < 60; i++) {
+        const stored = storedScale(2 ** (34 * random() - 24) * (i % 2 === 0 ? 1 : -1), "F16");
+        const found = heldScale(stored, zero, { ...scheme(4, false), heldBy });
+        const nearest = Math.min(...candidates.map((x) => Math.abs(x - Math.abs(stored))));
+        expect([Math.sign(found), isHeld(found, heldBy, zero), Math.abs(found - stored)]).toEqual([Math.sign(stored), true, nearest]);
+      }
+    }
+  });
+
+  it("is what is stored where one format is asked alone", () => {
+    expect(heldScale(0.333251953125, 7, scheme(4, false))).toBe(0.333251953125);
+  });
+
+  it("stays in the range of every dtype", () => {
+    const heldBy: HeldBy = { scales: ["BF16", "F16"], products: ["F16"] };
+    expect(heldScale(2 ** 100, 15, { ...scheme(4, false), heldBy })).toBe(4096);
+    expect(heldScale(-(2 ** -100), 15, { ...scheme(4, false), heldBy })).toBe(-(2 ** -24));
+    expect(heldScale(3e-6, 200, { ...scheme(8, false), heldBy: { scales: ["BF16"], products: ["BF16"] } })).toBe(6 * 2 ** -21);
   });
 });
