@@ -9,6 +9,7 @@ import { hubOfEnvironment } from "./hub/environment.js";
 import type { CalibrationText } from "./pipeline/calibrate.js";
 import { calibrationTexts, evaluationText, type TextPlaces } from "./pipeline/calibration-text.js";
 import { cardBeside, EVALUATION_FILE, reportBeside, savedEvaluation } from "./pipeline/card.js";
+import { runConvert, type ConvertEvent } from "./pipeline/convert.js";
 import { measuredSpeed, secondsOf, type Speed } from "./pipeline/estimate.js";
 import type { QuantizeEvent, RetryEvent } from "./pipeline/events.js";
 import { runEvaluate, type EvaluateSettings, type Evaluation, type EvaluateEvent } from "./pipeline/evaluate.js";
@@ -19,6 +20,7 @@ import type { QuantizeSettings } from "./pipeline/options.js";
 import { openWeights } from "./pipeline/open-weights.js";
 import { overviewOf, type Overview } from "./pipeline/overview.js";
 import type { Plan } from "./pipeline/plan.js";
+import { prepareConvert } from "./pipeline/prepare-convert.js";
 import { prepareRun, type PreparedRun } from "./pipeline/prepare-run.js";
 import { publishFinished, uploadTeller, type PushEvent } from "./pipeline/push.js";
 import { openSpillFile } from "./pipeline/spill-file.js";
@@ -40,7 +42,7 @@ export { InputError } from "./errors.js";
 export { VERSION } from "./version.js";
 export type { Overview, Published, PublishTo, PushEvent, Speed, SurveyEvent, SurveyResult };
 export type { SurveyedGroup, SurveyedLinear } from "./pipeline/survey.js";
-export type { EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report, RetryEvent };
+export type { ConvertEvent, EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report, RetryEvent };
 export type { LinearReport, PartSeconds } from "./report/report.js";
 export type { Bits, Order } from "./quantize/scheme.js";
 export type { GroupSize } from "./pipeline/options.js";
@@ -116,6 +118,51 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
     } finally {
       await sink.close();
     }
+  } finally {
+    await source.close();
+  }
+}
+
+export interface ConvertOptions {
+  /** A checkpoint that is quantized in one of our formats: its folder, or as for `quantize` a repo on the Hub. */
+  readonly source: string;
+  /** Checkpoint formats to write. */
+  readonly formats: readonly string[];
+  /** Folder that it goes to; of several formats each has a subfolder of its name. */
+  readonly output: string;
+  /** Largest shard in bytes. Default 5 GB. */
+  readonly maxShardSize?: number;
+  /** Replace what the output holds. Default false. */
+  readonly overwrite?: boolean;
+  readonly onEvent?: (event: ConvertEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Writes a quantized checkpoint in other formats, without calibration: exactly, value by value, and in the memory of one linear. Returns a report a format.
+ * Throws `InputError` where a format cannot hold it, naming the linear and the reason, before anything is written in any of them.
+ */
+export async function convert({ source: path, formats, output, maxShardSize, overwrite = false, onEvent, signal }: ConvertOptions): Promise<Report[]> {
+  const emit = onEvent ?? (() => undefined);
+  if (output === "") throw new InputError("output is empty; name a folder for the converted checkpoint");
+  const source = await openSource(path, patienceOf(signal, onEvent));
+  try {
+    const prepared = [];
+    for (const format of formats) {
+      prepared.push(await prepareConvert(source, { format, ...(maxShardSize !== undefined && { maxShardSize }) }, (done, count) => { emit({ type: "checked", format, done, count }); }, signal));
+    }
+    const reports = [];
+    for (const one of prepared) {
+      const folder = formats.length === 1 ? output : join(output, one.format);
+      const sink = await openFolderSink(folder);
+      try {
+        if (source.hub === undefined && (await realpath(path)) === (await realpath(folder))) throw new InputError(`${folder} is the source itself; choose another output folder`);
+        reports.push(await runConvert({ source, prepared: one, sink, overwrite, emit, ...(signal && { signal }) }));
+      } finally {
+        await sink.close();
+      }
+    }
+    return reports;
   } finally {
     await source.close();
   }

@@ -2,6 +2,7 @@
 import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { InputError, VERSION } from "../index.js";
+import * as convertCommand from "./convert.js";
 import * as evalCommand from "./eval.js";
 import { givenTwice } from "./given-twice.js";
 import * as inspectCommand from "./inspect.js";
@@ -41,7 +42,8 @@ await yargs(args)
   .command(evalCommand.command, evalCommand.describe, evalCommand.builder, (args) => evalCommand.run(args, signal))
   .command(pushCommand.command, pushCommand.describe, pushCommand.builder, (args) => pushCommand.run(args, signal))
   .command(inspectCommand.command, inspectCommand.describe, inspectCommand.builder, (args) => inspectCommand.run(args, signal))
-  .demandCommand(1, "Say what to do: plan, quantize, survey, eval, push or inspect")
+  .command(convertCommand.command, convertCommand.describe, convertCommand.builder, (args) => convertCommand.run(args, signal))
+  .demandCommand(1, "Say what to do: plan, quantize, survey, eval, push, inspect or convert")
   .strict()
   .version(VERSION)
   .alias({ h: "help", v: "version" })

@@ -3,6 +3,7 @@ import { formatByName } from "../formats/formats.js";
 import type { LinearReport, Report } from "../report/report.js";
 import type { Source } from "../source/source.js";
 import { VERSION } from "../version.js";
+import type { RetryEvent } from "./events.js";
 import { packerOf } from "./pack.js";
 import { piecesOf } from "./pieces.js";
 import type { PreparedConversion } from "./prepare-convert.js";
@@ -16,9 +17,10 @@ import { StoredWriter } from "./stored-writer.js";
 /** What converting tells while it works. */
 export type ConvertEvent =
   /** Linears that were read to see whether the format holds them. */
-  | { readonly type: "checked"; readonly done: number; readonly count: number }
-  | { readonly type: "converted"; readonly linear: string; readonly done: number; readonly count: number }
+  | { readonly type: "checked"; readonly format: string; readonly done: number; readonly count: number }
+  | { readonly type: "converted"; readonly format: string; readonly linear: string; readonly done: number; readonly count: number }
   | { readonly type: "shard"; readonly file: string; readonly size: number; readonly sha256: string }
+  | RetryEvent
   | { readonly type: "done"; readonly report: Report; /** The folder held this very checkpoint already. */ readonly already: boolean };
 
 export interface ConvertJob {
@@ -70,7 +72,7 @@ export async function runConvert({ source, prepared, sink, overwrite, emit, sign
       const { bits, groupSize } = linear.scheme;
       const known = reported.get(name)?.quantized ?? { method: "other" as const, scales: spreadOf(linear.scales), seconds: 0 };
       linears.push({ ...reported.get(name), name, outFeatures, inFeatures, quantized: { ...known, bits, groupSize } });
-      emit({ type: "converted", linear: name, done: linears.length, count: quantized.size });
+      emit({ type: "converted", format, linear: name, done: linears.length, count: quantized.size });
     }
     for (const { name, outFeatures, inFeatures, scheme, why } of run.linears) if (scheme === undefined) linears.push({ name, outFeatures, inFeatures, note: why! });
     await watch.time("write", () => writer.sync());
