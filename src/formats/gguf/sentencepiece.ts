@@ -27,9 +27,10 @@ export function spacePrefixOf({ normalizers, preTokenizer }: TokenizerFile): boo
  * token with the highest score; the merges join those of the lowest rank. A token comes about by one merge only: the last one of those
  * that its own characters go through, since nothing around two neighbours changes what happened within them. So the rank
  * of that merge, negated, is the token's score. Throws `InputError` where two tokens that make up a third stay apart
- * (llama.cpp would join them), or where a byte has no token.
+ * (llama.cpp would join them), or where unknown characters do not become bytes.
  */
-export function scoresOf({ vocab, merges }: TokenizerFile, { tokens, types }: TokenList): Float32Array<ArrayBuffer> {
+export function scoresOf({ vocab, merges, byteFallback }: TokenizerFile, { tokens, types }: TokenList): Float32Array<ArrayBuffer> {
+  if (!byteFallback) throw new InputError("tokenizer.json: llama.cpp writes characters that no token has as bytes, and byte_fallback is not true");
   for (let byte = 0; byte < 256; byte++) {
     const name = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
     // llama.cpp also takes the character itself, which Gemma has for the tab.

@@ -52,14 +52,13 @@ function sentencePieceKeys(file: TokenizerFile, list: TokenList, spacePrefix: bo
 }
 
 function byteLevelKeys({ preTokenizer, ignoreMerges, normalizers, merges }: TokenizerFile): GgufKey[] {
-  const pre = preTokenizerName(preTokenizer, ignoreMerges);
   const other = normalizers.find(({ type }) => type !== "NFC");
   if (other !== undefined) throw new InputError(`tokenizer.json: llama.cpp knows no normalizer like ${quote(other)}`);
   // A merge with a space in it applies to nothing: a byte-level BPE writes spaces as Ġ.
   const usable = merges.filter((pair) => !pair.some((part) => part.includes(" ")));
   return [
     ["tokenizer.ggml.model", { type: "string", value: "gpt2" }],
-    ["tokenizer.ggml.pre", { type: "string", value: pre }],
+    ["tokenizer.ggml.pre", { type: "string", value: preTokenizerName(preTokenizer, ignoreMerges) }],
     ["tokenizer.ggml.merges", { type: "array", of: "string", values: usable.map((pair) => pair.join(" ")) }],
   ];
 }

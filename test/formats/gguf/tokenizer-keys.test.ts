@@ -209,6 +209,8 @@ describe("what llama.cpp cannot take", () => {
     ["a space before byte-level text", gpt2({ pre_tokenizer: { ...GPT2.pre_tokenizer, add_prefix_space: true } }), `tokenizer.json: llama.cpp knows no pre-tokenizer like {"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true} with ignore_merges false`],
     ["▁ that splits", llama2({ normalizer: null, pre_tokenizer: { type: "Metaspace", replacement: "▁", prepend_scheme: "always", split: true } }), `tokenizer.json: llama.cpp knows no pre-tokenizer like {"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true} with ignore_merges false`],
     ["another normalizer", gpt2({ normalizer: { type: "Lowercase" } }), `tokenizer.json: llama.cpp knows no normalizer like {"type":"Lowercase"}`],
+    ["both another normalizer and no known pre-tokenizer", llama2({ normalizer: { type: "Sequence", normalizers: [{ type: "NFKC" }, spaces] } }), `tokenizer.json: llama.cpp knows no normalizer like {"type":"NFKC"}`],
+    ["an unknown character without bytes", llama2({}, { byte_fallback: false }), "tokenizer.json: llama.cpp writes characters that no token has as bytes, and byte_fallback is not true"],
     ["a byte without a token", llama2({}, { vocab: { ...LLAMA2.model.vocab, "<0xFE>": undefined } }), "tokenizer.json: llama.cpp needs a token for every byte, and <0xFE> is missing"],
     ["merges that leave two tokens apart", llama2({}, { merges: [["▁", "a"], ["a", "b"]] }), `tokenizer.json: its merges leave "▁a" and "b" apart, which llama.cpp would join, since "▁ab" is a token`],
     ["two tokens before a text", gpt2({ post_processor: template(["<s>", "</s>", "A"]) }),
