@@ -5,6 +5,7 @@ import { embeddingOf, lmHeadOf } from "../model/head.js";
 import { allocate } from "../quantize/allocate.js";
 import { BITS } from "../quantize/scheme.js";
 import { byteSize } from "../safetensors/dtypes.js";
+import { heldTogether } from "./held-together.js";
 import type { Wish } from "./module-rules.js";
 import type { PreparedRun } from "./prepare-run.js";
 import type { Survey, SurveyedGroup } from "./survey.js";
@@ -72,7 +73,7 @@ type Prepared = Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan"
 /** What may be made of a linear. */
 function wishesFor({ settings, plan }: Prepared, linear: LinearPlan): Wish[] {
   if (plan.byName.has(linear.name)) return [linear.scheme!.bits];
-  const format = formatByName(settings.format);
+  const format = heldTogether(settings);
   const held = BITS.filter((bits) => format.refusesRun({ ...settings, bits }) === undefined && format.refusesLinear(linear, { ...linear.scheme!, bits }) === undefined);
   return [...held, "keep"];
 }

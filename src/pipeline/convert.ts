@@ -18,7 +18,7 @@ import { StoredWriter } from "./stored-writer.js";
 export type ConvertEvent =
   /** Linears that were read to see whether the format holds them. */
   | { readonly type: "checked"; readonly format: string; readonly done: number; readonly count: number }
-  | { readonly type: "converted"; readonly format: string; readonly linear: string; readonly done: number; readonly count: number }
+  | { readonly type: "written"; readonly format: string; readonly linear: string; readonly done: number; readonly count: number }
   | { readonly type: "shard"; readonly file: string; readonly size: number; readonly sha256: string }
   | RetryEvent
   | { readonly type: "done"; readonly report: Report; /** The folder held this very checkpoint already. */ readonly already: boolean };
@@ -72,7 +72,7 @@ export async function runConvert({ source, prepared, sink, overwrite, emit, sign
       const { bits, groupSize } = linear.scheme;
       const known = reported.get(name)?.quantized ?? { method: "other" as const, scales: spreadOf(linear.scales), seconds: 0 };
       linears.push({ ...reported.get(name), name, outFeatures, inFeatures, quantized: { ...known, bits, groupSize } });
-      emit({ type: "converted", format, linear: name, done: linears.length, count: quantized.size });
+      emit({ type: "written", format, linear: name, done: linears.length, count: quantized.size });
     }
     for (const { name, outFeatures, inFeatures, scheme, why } of run.linears) if (scheme === undefined) linears.push({ name, outFeatures, inFeatures, note: why! });
     await watch.time("write", () => writer.sync());

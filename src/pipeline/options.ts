@@ -42,6 +42,8 @@ export interface QuantizeSettings {
   readonly groupSize?: GroupSize;
   /** Checkpoint format: `gptq` (default) or `compressed-tensors`. */
   readonly format?: string;
+  /** Further formats that are to hold the same codes to the last bit; what one of the formats refuses stays as it is in all. */
+  readonly alsoIn?: readonly string[];
   /** Zero points in the middle of the range. Default true. */
   readonly symmetric?: boolean;
   /** Order in which GPTQ visits channels. Default `group-aware`. */
@@ -89,6 +91,7 @@ export interface ResolvedSettings {
   readonly embeddings: TableBits | undefined;
   readonly groupSize: GroupSize | undefined;
   readonly format: string;
+  readonly alsoIn: readonly string[];
   readonly symmetric: boolean;
   readonly order: Order;
   readonly search: boolean;
@@ -125,6 +128,7 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
     embeddings: settings.embeddings,
     groupSize: settings.groupSize,
     format: settings.format ?? "gptq",
+    alsoIn: settings.alsoIn ?? [],
     symmetric: settings.symmetric ?? true,
     // Rounding goes by no order, and readers are to know of none.
     order: method === "rtn" ? "natural" : (settings.order ?? "group-aware"),
@@ -144,6 +148,9 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
   oneOf("method", resolved.method, METHODS);
   oneOf("bits", resolved.bits, BITS);
   for (const { pattern, bits } of resolved.bitsFor) oneOf(`bits for ${JSON.stringify(pattern)}`, bits, BITS);
+  const formats = [resolved.format, ...resolved.alsoIn];
+  const twice = formats.find((format, i) => formats.indexOf(format) !== i);
+  if (twice !== undefined) throw new InputError(`format ${twice} is named twice`);
   const { targetBits } = resolved;
   if (targetBits !== undefined && !(targetBits > 1 && targetBits <= 32)) throw new InputError(`target bits is ${String(targetBits)}; it must lie above 1 and be at most 32`);
   if (resolved.lmHead !== undefined) oneOf("lm_head", resolved.lmHead, TABLE_BITS);

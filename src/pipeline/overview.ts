@@ -91,7 +91,9 @@ function inFormat({ decoder }: PreparedRun, format: string, plan: Plan, bytes: n
 }
 
 async function otherFormat(run: PreparedRun, format: Format): Promise<FormatOverview> {
-  const settings = { ...run.settings, format: format.name };
+  const { format: first, alsoIn } = run.settings;
+  // One that the run is for as well has the same scheme; any other, that of a run for itself.
+  const settings = { ...run.settings, format: format.name, alsoIn: alsoIn.includes(format.name) ? [first, ...alsoIn.filter((name) => name !== format.name)] : [] };
   try {
     const { plan, bytes } = await laidOut({ ...run, settings, plan: planRun(factsOf(run), settings, format) }, format);
     return inFormat(run, format.name, plan, bytes);

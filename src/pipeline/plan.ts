@@ -4,10 +4,10 @@ import type { Decoder } from "../model/decoder.js";
 import { lmHeadOf } from "../model/head.js";
 import type { QuantScheme, ScaleDtype } from "../quantize/scheme.js";
 import type { TensorSpec } from "../safetensors/tensor.js";
+import { heldTogether, type HeldTogether } from "./held-together.js";
 import { kindOf, wishesOf, type Wish } from "./module-rules.js";
 import type { ResolvedSettings } from "./options.js";
 import { layersByName, outputsFor, type Outputs } from "./outputs.js";
-import { schemeFor } from "./scheme-for.js";
 import { planTables } from "./tables.js";
 
 /** What will be made of a checkpoint, known from its headers alone. */
@@ -43,26 +43,27 @@ const GROUP_SIZES = [128, 64, 32];
  */
 export function planRun(model: ModelFacts, settings: ResolvedSettings, format: Format, surveyed?: ReadonlyMap<string, Wish>): Plan {
   const { tensors, decoder } = model;
-  const refusal = format.container?.refusesModel(model);
+  const held = heldTogether(settings);
+  const refusal = held.refusesModel(model);
   if (refusal !== undefined) throw new InputError(refusal);
   const candidates = candidatesOf(model);
   if (candidates.length === 0) throw new InputError("there is nothing to quantize: no layer has a two-dimensional float weight");
   const { of: byName, followers } = wishesOf(settings, candidates);
   const wishes = new Map([...(surveyed ?? []), ...byName]);
   for (const bits of new Set(candidates.map(({ name }) => wishes.get(name) ?? settings.bits))) {
-    const why = bits === "keep" ? undefined : format.refusesRun({ ...settings, bits });
+    const why = bits === "keep" ? undefined : held.refusesRun({ ...settings, bits });
     if (why !== undefined) throw new InputError(why);
   }
 
   const sizes = sizesFor(settings, format);
-  const trials = sizes.map((groupSize) => assign(candidates, groupSize, tensors, settings, format, wishes));
+  const trials = sizes.map((groupSize) => assign(candidates, groupSize, tensors, settings, held, wishes));
   // The first is the preferred size, and only a size that takes in more weights may replace it.
   const best = trials.reduce((most, trial) => (trial.quantized > most.quantized ? trial : most));
   if (best.quantized === 0) {
     const reasons = [...new Set(best.linears.map(({ why }) => why))].join("; ");
-    throw new InputError(`there is nothing to quantize in the ${format.name} format: ${reasons}`);
+    throw new InputError(`there is nothing to quantize in the ${held.name} format: ${reasons}`);
   }
-  const tables = planTables(decoder, settings, format, best.groupSize, (tensor) => modelDtype(tensors.get(tensor)!));
+  const tables = planTables(decoder, settings, held, best.groupSize, (tensor) => modelDtype(tensors.get(tensor)!));
   const chosen = { ...best, linears: [...best.linears, ...tables] };
 
   return {
@@ -73,7 +74,7 @@ export function planRun(model: ModelFacts, settings: ResolvedSettings, format: F
     mix: mixOf(chosen.linears.flatMap(({ scheme }) => (scheme === undefined ? [] : [scheme.bits]))),
     notices: [
       ...(settings.targetBits !== undefined && surveyed === undefined ? [`a survey chooses which linears get how many bits; until then all stand here with ${String(settings.bits)}`] : []),
-      ...notices(chosen, trials[0], format, new Set(followers)),
+      ...notices(chosen, trials[0], held, new Set(followers)),
     ],
   };
 }
@@ -119,7 +120,7 @@ function assign(
   groupSize: number,
   tensors: ReadonlyMap<string, TensorSpec>,
   settings: ResolvedSettings,
-  format: Format,
+  format: HeldTogether,
   wishes: ReadonlyMap<string, Wish>,
 ): Trial {
   const refusals = new Map<string, string>();
@@ -129,7 +130,7 @@ function assign(
       refusals.set(linear.stage, KEPT);
       return undefined;
     }
-    const scheme = schemeFor(format, linear, bits, groupSize, settings.symmetric, modelDtype(tensors.get(`${linear.name}.weight`)!));
+    const scheme = format.schemeFor(linear, bits, groupSize, settings.symmetric, modelDtype(tensors.get(`${linear.name}.weight`)!));
     const why = format.refusesLinear(linear, scheme);
     // One that must stay keeps its siblings back: readers fuse them into one matrix.
     if (why !== undefined && !refusals.has(linear.stage)) refusals.set(linear.stage, why);
@@ -145,7 +146,7 @@ function assign(
   return { groupSize, linears, quantized };
 }
 
-function notices(chosen: Trial, first: Trial, format: Format, followers: ReadonlySet<string>): string[] {
+function notices(chosen: Trial, first: Trial, format: HeldTogether, followers: ReadonlySet<string>): string[] {
   const told: string[] = [];
   if (chosen.groupSize !== first.groupSize) {
     const reasons = [...groupedBy(first.linears, ({ why }) => (why === undefined || why === KEPT ? [] : [why]))].map(([why, linears]) => `for ${kinds(linears)}: ${why}`);

@@ -42,7 +42,7 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
     ...(settings.bitsFor.length > 0 && { "bits for": settings.bitsFor.map(({ pattern, bits: own }) => `${pattern}=${String(own)}`).join(" ") }),
     ...(settings.lmHead !== undefined && { lm_head: settings.lmHead }),
     ...(settings.targetBits !== undefined && { "target bits": settings.targetBits }),
-    "group size": plan.groupSize, format, symmetric, search, "max shard size": maxShardSize,
+    "group size": plan.groupSize, format, ...(settings.alsoIn.length > 0 && { "also in": settings.alsoIn.join(" ") }), symmetric, search, "max shard size": maxShardSize,
     ...(calibration && { order, refine, awq, retarget, damp, shrink, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     ...(dataSets.length > 0 && { "data sets": [...new Set(dataSets)].join(" ") }),
     engine,

@@ -1,10 +1,10 @@
 import { InputError } from "../errors.js";
-import type { Format, LinearPlan } from "../formats/format.js";
+import type { LinearPlan } from "../formats/format.js";
 import type { Decoder, LinearSpec } from "../model/decoder.js";
 import { embeddingOf, lmHeadOf } from "../model/head.js";
 import type { Bits, ScaleDtype } from "../quantize/scheme.js";
+import type { HeldTogether } from "./held-together.js";
 import type { ResolvedSettings } from "./options.js";
-import { schemeFor } from "./scheme-for.js";
 
 /**
  * Plans lm_head and the embedding, where they are to be quantized; they get the group size of the other linears. Throws `InputError` where the
@@ -12,20 +12,20 @@ import { schemeFor } from "./scheme-for.js";
  * @param modelDtype of a tensor, by name
  */
 export function planTables(
-  decoder: Decoder | undefined, settings: ResolvedSettings, format: Format, groupSize: number, modelDtype: (tensor: string) => ScaleDtype,
+  decoder: Decoder | undefined, settings: ResolvedSettings, format: HeldTogether, groupSize: number, modelDtype: (tensor: string) => ScaleDtype,
 ): LinearPlan[] {
   const planned: LinearPlan[] = [];
   const plan = (what: string, bits: Bits, tableOf: (known: Decoder) => LinearSpec): void => {
     if (decoder === undefined) throw new InputError(`${what} can be quantized only in architectures that Shardsmith knows`);
     const table = tableOf(decoder);
-    const scheme = schemeFor(format, table, bits, groupSize, settings.symmetric, modelDtype(`${table.name}.weight`));
+    const scheme = format.schemeFor(table, bits, groupSize, settings.symmetric, modelDtype(`${table.name}.weight`));
     const refusal = format.refusesRun({ ...settings, bits }) ?? format.refusesLinear(table, scheme);
     if (refusal !== undefined) throw new InputError(`${what} cannot be quantized in the ${format.name} format: ${refusal}`);
     planned.push({ ...table, scheme });
   };
   if (settings.lmHead !== undefined) plan("lm_head", settings.lmHead, ownHeadOf);
   if (settings.embeddings !== undefined) {
-    if (format.embeddings !== true) throw new InputError(`embeddings cannot be quantized in the ${format.name} format: its readers take them as they are`);
+    if (!format.embeddings) throw new InputError(`embeddings cannot be quantized in the ${format.name} format: its readers take them as they are`);
     plan("the embedding", settings.embeddings, embeddingOf);
   }
   return planned;

@@ -31,9 +31,10 @@ const OPTIONS_A_LINE = 6;
  * was made are nobody's business: of them the last part is left.
  */
 export function commandOf({ run, source, hub, calibration, converted }: Report): string {
-  const made = converted === undefined ? run : { ...run, format: converted.format };
+  const also = run["also in"] === undefined ? [] : String(run["also in"]).split(" ");
+  const made: Report["run"] = { ...run, format: [converted?.format ?? String(run["format"]), ...also].join(",") };
   const folder = run["method"] === undefined ? lastPart(source) : "quantized";
-  const conversion = converted === undefined ? [] : [`npx shardsmith convert ${quoted(folder)} --format ${String(run["format"])} -o converted`];
+  const conversion = converted === undefined || also.includes(String(run["format"])) ? [] : [`npx shardsmith convert ${quoted(folder)} --format ${String(run["format"])} -o converted`];
   // Another program's doing is not ours to repeat.
   if (run["method"] === undefined) return conversion.join("");
   const options = OPTIONS.flatMap(({ key, option, kind }) => {

@@ -3,7 +3,7 @@ import { QUALITIES, resolveSettings, type QuantizeSettings } from "#src/pipeline
 
 it("fills in what an expert would choose", () => {
   expect(resolveSettings({})).toEqual({
-    method: "gptq", bits: 4, groupSize: undefined, format: "gptq", symmetric: true, order: "group-aware", damp: 0.01, shrink: 0.1,
+    method: "gptq", bits: 4, groupSize: undefined, format: "gptq", alsoIn: [], symmetric: true, order: "group-aware", damp: 0.01, shrink: 0.1,
     ...QUALITIES.balanced, keep: [], bitsFor: [], targetBits: undefined, lmHead: undefined,
     samples: 128, sequenceLength: undefined, seed: 0, maxShardSize: 5e9, memory: 2e9,
   });
