@@ -1,5 +1,5 @@
-"""Makes test/fixtures/packing/packing.safetensors: random codes packed by GPTQModel's and compressed-tensors' own packers,
-which test/formats compares ours with, so that `npm test` needs no Python. Run in the venv of scripts/python-venv.sh:
+"""Makes test/fixtures/packing/packing.safetensors: random codes packed by GPTQModel's and compressed-tensors' own packers, and
+what MLX quantized by itself, which test/formats compares ours with, so that `npm test` needs no Python. Run in the venv of scripts/python-venv.sh:
 
     sh scripts/python-venv.sh && .venv/bin/python scripts/readers/make-packing-fixtures.py
 """
@@ -8,11 +8,14 @@ import os
 
 os.environ["GPTQMODEL_DISABLE_PACK_EXT"] = "1"
 
+import mlx.core as mx
+import numpy as np
 import torch
 from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
 from compressed_tensors.quantization import QuantizationScheme
 from gptqmodel import QuantizeConfig
 from gptqmodel.nn_modules.qlinear.torch import TorchLinear
+from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
 from gptqmodel.utils.model import convert_gptq_v2_to_v1_format_module
 from safetensors.torch import save_file
 
@@ -65,6 +68,26 @@ def compressed_tensors(bits, sym, group, out, inp):
     keep(case, codes, zeros, packed)
 
 
+def awq(sym, group, out, inp):
+    codes, scales, zeros, _, weight = random_linear(out, inp, group, 4, sym, torch.float16)
+    linear = torch.nn.Linear(inp, out, bias=False)
+    linear.weight.data = weight
+    packed = AwqTorchLinear(bits=4, group_size=group, sym=sym, desc_act=False, in_features=inp, out_features=out)
+    packed.pack(linear, scales.float(), zeros.float())
+    keep(f"awq.4.{group}.{'sym' if sym else 'asym'}", codes, zeros, {s: getattr(packed, s) for s in ("qweight", "qzeros", "scales")})
+
+
+def mlx(bits, group, dtype):
+    """Its biases are rounded by themselves, so that there need be no zero points; what it makes of them stands instead."""
+    case = f"mlx.{bits}.{group}.{'bf16' if dtype == mx.bfloat16 else 'f16'}"
+    weight, scales, biases = mx.quantize(mx.array(torch.randn(4, 128).numpy()).astype(dtype), group_size=group, bits=bits)
+    made = mx.dequantize(weight, scales.astype(mx.float32), biases.astype(mx.float32), group_size=group, bits=bits)
+    tensors[f"{case}.dequantized"] = torch.from_numpy(np.array(made))
+    tensors[f"{case}.linear.weight"] = torch.from_numpy(np.array(weight))
+    for suffix, halves in (("scales", scales), ("biases", biases)):
+        tensors[f"{case}.linear.{suffix}"] = torch.from_numpy(np.array(halves.view(mx.int16))).view(torch.bfloat16 if dtype == mx.bfloat16 else torch.float16)
+
+
 for bits in (2, 3, 4, 8):
     for sym in (True, False):
         gptq(bits, sym, 32, "gptq" if sym else "gptq_v2")
@@ -77,6 +100,13 @@ for bits in (4, 8):
     for sym in (True, False):
         compressed_tensors(bits, sym, 32, 20, 96)
         compressed_tensors(bits, sym, 43, 13, 43)
+
+awq(True, 32, 40, 96)
+awq(False, 32, 40, 96)
+awq(False, 64, 24, 64)
+for bits in (2, 3, 4, 8):
+    mlx(bits, 32, mx.bfloat16)
+    mlx(bits, 128 if bits == 4 else 64, mx.float16)
 
 save_file(tensors, OUT, metadata={"format": "pt"})
 print(f"{len(tensors)} tensors, {os.path.getsize(OUT)} bytes")

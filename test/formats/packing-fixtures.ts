@@ -5,8 +5,10 @@ import type { Tensor } from "#src/safetensors/tensor.js";
 /** One linear that others packed, with what they packed. */
 export interface PackingCase {
   readonly name: string;
-  readonly codes: Tensor;
-  readonly zeros: Tensor;
+  readonly codes?: Tensor;
+  readonly zeros?: Tensor;
+  /** Instead of codes and zeros, where biases are no multiples of scales. */
+  readonly dequantized?: Tensor;
   /** By suffix: qweight, weight_packed … */
   readonly packed: ReadonlyMap<string, Tensor>;
 }
@@ -18,7 +20,7 @@ export function packingCases(): PackingCase[] {
   const header = JSON.parse(file.toString("utf8", 8, start)) as Record<string, { dtype: Dtype; shape: number[]; data_offsets: [number, number] }>;
   const cases = new Map<string, Map<string, Tensor>>();
   for (const [key, entry] of Object.entries(header)) {
-    const match = /^(.+?)\.(codes|zeros|linear\..+)$/.exec(key);
+    const match = /^(.+?)\.(codes|zeros|dequantized|linear\..+)$/.exec(key);
     if (match === null) continue;
     const [, name, part] = match as unknown as [string, string, string];
     const bytes = Uint8Array.from(file.subarray(start + entry.data_offsets[0], start + entry.data_offsets[1]));
@@ -28,8 +30,9 @@ export function packingCases(): PackingCase[] {
   }
   return [...cases].map(([name, parts]) => ({
     name,
-    codes: parts.get("codes")!,
-    zeros: parts.get("zeros")!,
+    codes: parts.get("codes"),
+    zeros: parts.get("zeros"),
+    dequantized: parts.get("dequantized"),
     packed: new Map([...parts].filter(([part]) => part.startsWith("linear.")).map(([part, tensor]) => [part.slice("linear.".length), tensor])),
   }));
 }
