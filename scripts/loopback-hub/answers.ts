@@ -5,8 +5,11 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 export const FAULTS = ["429", "500", "503", "reset", "cut", "short", "long", "ignore-range", "expired"] as const;
 /** How sending something up goes wrong: a `cut` request is cut in its body, a `lost` one is carried out and its answer lost. */
 export const WRITE_FAULTS = ["429", "500", "503", "reset", "cut", "lost", "expired"] as const;
-/** `stall`: neither an answer nor an end. */
-export type Fault = (typeof FAULTS)[number] | (typeof WRITE_FAULTS)[number] | "stall";
+/**
+ * `stall`: neither an answer nor an end. `elsewhere`: the CDN sends on to another host. `refused`: the token holds no longer. `echo`: an error that
+ * repeats the request's headers. `locked`: another commit is under way.
+ */
+export type Fault = (typeof FAULTS)[number] | (typeof WRITE_FAULTS)[number] | "stall" | "elsewhere" | "refused" | "echo" | "locked";
 
 export interface Answer {
   readonly status: number;

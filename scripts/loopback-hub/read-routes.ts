@@ -50,7 +50,9 @@ export function resolve(repo: Repo, commit: Commit, path: string, onCdn: (sha256
   if (!file) return missingFile(commit);
   const { bytes, oid, sha256 } = file;
   const headers = { "x-repo-commit": commit.oid, "x-linked-etag": `"${sha256 ?? oid}"`, "x-linked-size": bytes.length };
-  if (sha256 !== undefined) return { status: 302, headers: { ...headers, location: onCdn(sha256) } };
+  // As huggingface_hub's utils/_xet.py reads them; of no use to who does not speak xet.
+  const xet = { "x-xet-hash": sha256 ?? "", link: `<https://huggingface.co/api/${repo.type}s/${repo.id}/xet-read-token/${commit.oid}>; rel="xet-auth"` };
+  if (sha256 !== undefined) return { status: 302, headers: { ...headers, ...xet, location: onCdn(sha256) } };
   const cached = `/api/resolve-cache/${repo.type}s/${repo.id}/${commit.oid}/${path.split("/").map(encodeURIComponent).join("/")}`;
   return { status: 307, headers: { ...headers, location: `${cached}?etag=%22${oid}%22` } };
 }

@@ -20,6 +20,8 @@ export interface LoopbackRepo {
   readonly private?: boolean;
   /** Its files are read only by those who accepted its conditions. */
   readonly gated?: "auto" | "manual";
+  /** The name that it had before it was renamed, which leads to it. */
+  readonly formerly?: string;
 }
 
 export interface LoggedRequest {
@@ -71,6 +73,8 @@ export async function startLoopbackHub({ repos = [], token, accounts = {}, fault
   const known = new Map(Object.entries(accounts));
   if (token !== undefined) known.set(token, { name: "loopback", orgs: ["*"] });
   const stored = new Map<string, Repo>();
+  /** Former names → repos. */
+  const renamed = new Map<string, Repo>();
   const cdn = new Cdn();
   const requests: LoggedRequest[] = [];
   const throttle = bytesPerSecond === undefined ? undefined : throttleTo(bytesPerSecond);
@@ -90,13 +94,13 @@ export async function startLoopbackHub({ repos = [], token, accounts = {}, fault
       }
       void (async () => {
         const body = await received(request, log);
-        const answer = body && (outOfOrder(log.fault) ?? answerTo({ method, url: new URL(target, "http://loopback"), headers, body }, log.fault));
+        const answer = body && (outOfOrder(log.fault, headers) ?? answerTo({ method, url: new URL(target, "http://loopback"), headers, body }, log.fault));
         if (answer === undefined || log.fault === "lost") {
           request.socket.destroy();
           return;
         }
         log.status = answer.status;
-        const sent = await send(request, response, { ...answer, headers: { "x-request-id": `Root=1-loopback-${requests.length}`, ...answer.headers } }, log.fault, throttle);
+        const sent = await send(request, response, { ...answer, headers: { "x-request-id": `Root=1-loopback-${requests.length}`, ...(name === "hub" && RATE_LIMIT), ...answer.headers } }, log.fault, throttle);
         if (answer.file === true) log.sent = sent;
       })().catch((error: unknown) => {
         // What a client sends that is not as it should be; or it went away.
@@ -107,10 +111,11 @@ export async function startLoopbackHub({ repos = [], token, accounts = {}, fault
     return server;
   };
 
-  const addRepo = ({ type, id, files, private: isPrivate = false, gated }: LoopbackRepo): void => {
+  const addRepo = ({ type, id, files, private: isPrivate = false, gated, formerly }: LoopbackRepo): void => {
     const repo = new Repo(type, id, isPrivate, gated);
     repo.commit("refs/heads/main", undefined, new Map(Object.entries(files).map(([path, bytes]) => [path, repo.stored(path, bytes)])), "initial commit");
     stored.set(`${type}s/${id}`, repo);
+    if (formerly !== undefined) renamed.set(`${type}s/${formerly}`, repo);
   };
   for (const repo of repos) addRepo(repo);
 
@@ -124,6 +129,8 @@ export async function startLoopbackHub({ repos = [], token, accounts = {}, fault
     if (path === "/api/repos/create") return create(call, account);
     const found = routeOf(path);
     if (!found) return refuse(404, "Sorry, we can't find the page you are looking for.");
+    const now = renamed.get(`${found.type}s/${found.id}`);
+    if (now) return { status: 307, headers: { location: path.replace(found.id, now.id) + call.url.search } };
     const repo = stored.get(`${found.type}s/${found.id}`);
     if (!repo || (repo.isPrivate && !belongsTo(account, repo.id))) return missing(account);
     return inRepo(repo, found, call, account);
@@ -164,8 +171,12 @@ export async function startLoopbackHub({ repos = [], token, accounts = {}, fault
     }
   };
 
-  const servers = [await listen("hub", port, ofHub), await listen("cdn", 0, (call, fails) => cdn.answer(call, fails))];
-  [url, cdn.url] = servers.map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const servers = [
+    await listen("hub", port, ofHub),
+    await listen("cdn", 0, (call, fails) => cdn.answer(call, fails)),
+    await listen("cdn", 0, (call, fails) => cdn.answer(call, fails === "elsewhere" ? undefined : fails)),
+  ];
+  [url, cdn.url, cdn.other] = servers.map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
   return {
     url, requests, addRepo,
     repo: (type, id) => stored.get(`${type}s/${id}`),
@@ -190,9 +201,18 @@ async function received(request: IncomingMessage, log: LoggedRequest): Promise<U
   return Buffer.concat(chunks);
 }
 
-function outOfOrder(fault: Fault | undefined): Answer | undefined {
-  if (fault === "429") return { status: 429, headers: { "retry-after": "0" } };
-  return fault === "500" || fault === "503" ? { status: Number(fault), body: "out of order" } : undefined;
+/** The Hub says with every answer what is left: https://huggingface.co/docs/hub/rate-limits. */
+const RATE_LIMIT = { ratelimit: '"api";r=499;t=228', "ratelimit-policy": '"fixed window";"api";q=500;w=300' };
+
+function outOfOrder(fault: Fault | undefined, headers: IncomingMessage["headers"]): Answer | undefined {
+  switch (fault) {
+    case "429": return { status: 429, headers: { "retry-after": "0", ratelimit: '"api";r=0;t=0' } };
+    case "500": case "503": return { status: Number(fault), body: "out of order" };
+    case "refused": return refuse(401, "Invalid credentials in Authorization header");
+    case "echo": return refuse(400, `Not with ${JSON.stringify(headers)}`, undefined, { "x-request-id": headers.authorization?.replace(/^Bearer /, "") ?? "none" });
+    case "locked": return refuse(409, "Another commit operation is in progress for this repository. Please try again later.");
+    default: return undefined;
+  }
 }
 
 function whoami(account: Account | undefined): Answer {

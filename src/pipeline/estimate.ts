@@ -59,7 +59,7 @@ const PREPARE = 3e3;
 /** How many roundings of its sampled rows, and their errors, AWQ takes to choose. */
 const AWQ_TRIALS = 11;
 /** For each logit that a survey compares: its share of two softmaxes and of their divergence. */
-const LOGIT = 2e3;
+const LOGIT = 4e3;
 /** Seconds for a stage's batch to go to the engine and back, and for the engine to start. */
 const CALL = 1e-3;
 const START = 1;

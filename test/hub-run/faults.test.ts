@@ -5,6 +5,7 @@ import { afterAll, expect, it } from "vitest";
 import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { InputError } from "#src/errors.js";
 import { openFolderSink } from "#src/pipeline/folder-sink.js";
+import type { QuantizeSettings } from "#src/pipeline/options.js";
 import { prepareRun } from "#src/pipeline/prepare-run.js";
 import { runQuantize } from "#src/pipeline/quantize.js";
 import { openHubPublisher } from "#src/publish/hub-publisher.js";
@@ -27,6 +28,11 @@ const CHECKPOINT = FILES["model.safetensors"].length;
 const TOKEN = "hf_thisIsASecretOfTheTests";
 const SCHEDULES = 200;
 const ALL_FAULTS = [...new Set<Fault>([...FAULTS, ...WRITE_FAULTS])];
+/** Milliseconds that a schedule with stalls waits for bytes: enough for a server that is busy beside other tests. */
+const STALL = 500;
+const ROUNDED: QuantizeSettings = { method: "rtn", search: false, maxShardSize: 200_000 };
+const CALIBRATED: QuantizeSettings = { samples: 2, sequenceLength: 32, quality: "fast", refine: 0, search: false, awq: false, maxShardSize: 200_000 };
+const TEXT = Array.from({ length: 10 }, (_, i) => `The ${String(i)}th line of a text, as long as it takes to calibrate a small model on it. `.repeat(4));
 
 interface Ended {
   readonly error?: unknown;
@@ -36,20 +42,23 @@ interface Ended {
 const serve = (faultOf: (count: number) => Fault | undefined): Promise<LoopbackHub> =>
   startLoopbackHub({ token: TOKEN, repos: [{ type: "model", id: "org/demo", files: FILES, private: true }], partSize: 128 * 1024, fault: ({ count }) => faultOf(count) });
 
-/** A run from a Hub to it, with no shard kept; waits take no time. */
-async function run(output: string, server: LoopbackHub): Promise<Ended> {
+/** A run from a Hub to it, with no shard kept; waits take no time. @param until after this layer it is interrupted */
+async function run(output: string, server: LoopbackHub, settings = ROUNDED, stalls = false, until?: number): Promise<Ended> {
   const before = server.requests.length;
   const sink = await openFolderSink(output);
-  const patience = { sleep: () => Promise.resolve() };
+  const patience = { sleep: () => Promise.resolve(), ...(stalls && { stall: STALL }) };
+  const interrupting = new AbortController();
   const ended = (error?: unknown): Ended => ({ error, requests: server.requests.slice(before) });
   try {
     const hub = { endpoint: server.url, token: TOKEN, fetch };
     const source = await openHub(hub, { type: "model", id: "org/demo" }, undefined, patience);
     try {
       await runQuantize({
-        source, sink, prepared: await prepareRun(source, { method: "rtn", search: false, maxShardSize: 200_000 }),
+        source, sink, prepared: await prepareRun(source, settings),
         engine: () => Promise.resolve({ ...engine, close: () => Promise.resolve() }),
-        calibration: () => Promise.reject(new Error("rtn needs none")),
+        calibration: () => Promise.resolve({ texts: [{ documents: TEXT, origin: "a text" }] }),
+        signal: interrupting.signal,
+        onEvent: (event) => { if (event.type === "layer" && event.layer === until) interrupting.abort(new InputError("interrupted")); },
         publisher: await openHubPublisher(hub, { repo: "org/new", private: true }, patience),
         keepShards: false,
       });
@@ -77,14 +86,18 @@ const sound = (requests: readonly LoggedRequest[]): number => requests.filter(({
 /** Bytes of shards that the Hub took. */
 const taken = (requests: readonly LoggedRequest[]): number => requests.filter(({ port, method, status }) => port === "cdn" && method === "PUT" && status === 200).reduce((sum, { received }) => sum + received, 0);
 
-it(`comes to the same bytes under ${String(SCHEDULES)} schedules of faults, or says what is wrong and goes on when asked again`, { timeout: 300_000 }, async () => {
-  const quiet = await serve(() => undefined);
+it(`comes to the same bytes under ${String(SCHEDULES)} schedules of faults, or says what is wrong and goes on when asked again`, { timeout: 600_000 }, async () => {
+  const [quiet, calm] = [await serve(() => undefined), await serve(() => undefined)];
   const undisturbed = await run(join(root, "whole"), quiet);
   expect(undisturbed.error).toBeUndefined();
-  const expected = contents(quiet);
-  const shards = Object.keys(expected).filter((name) => name.endsWith(".safetensors"));
+  const rounded = contents(quiet);
+  expect((await run(join(root, "calibrated"), calm, CALIBRATED)).error).toBeUndefined();
+  const calibrated = contents(calm);
+  await calm.close();
+  expect(calibrated).not.toEqual(rounded);
+  const shards = Object.keys(rounded).filter((name) => name.endsWith(".safetensors"));
   expect(shards.length).toBeGreaterThan(2);
-  const bytes = shards.reduce((sum, name) => sum + Buffer.from(expected[name], "base64").length, 0);
+  const bytes = shards.reduce((sum, name) => sum + Buffer.from(rounded[name], "base64").length, 0);
   expect(sound(undisturbed.requests)).toBeLessThanOrEqual(1.01 * CHECKPOINT + 64 * 1024);
   expect(taken(undisturbed.requests)).toBe(bytes);
   await quiet.close();
@@ -94,9 +107,16 @@ it(`comes to the same bytes under ${String(SCHEDULES)} schedules of faults, or s
     const random = generator(seed);
     // From a fault now and then to hardly an answer that is sound.
     let share = random() ** 2;
-    const server = await serve(() => (random() < share ? ALL_FAULTS[Math.floor(random() * ALL_FAULTS.length)] : undefined));
+    // Each of these takes its time: a few are enough to see that nothing else is different with them.
+    const stalls = seed % 20 === 0;
+    const isCalibrated = seed % 20 === 10;
+    const [settings, expected] = isCalibrated ? [CALIBRATED, calibrated] : [ROUNDED, rounded];
+    const until = isCalibrated ? Math.floor(random() * 3) : undefined;
+    if (stalls) share = 0.05 + 0.1 * share;
+    const faults = stalls ? [...ALL_FAULTS, ...Array.from({ length: ALL_FAULTS.length }, () => "stall" as const)] : ALL_FAULTS;
+    const server = await serve(() => (random() < share ? faults[Math.floor(random() * faults.length)] : undefined));
     const output = join(root, String(seed));
-    const ended = await run(output, server);
+    const ended = await run(output, server, settings, stalls, until);
     for (const { fault } of ended.requests) if (fault !== undefined) seen.add(fault);
     if (ended.error !== undefined) {
       failed += 1;
@@ -105,22 +125,22 @@ it(`comes to the same bytes under ${String(SCHEDULES)} schedules of faults, or s
       // No half of it is ever to be seen.
       expect([{}, expected]).toContainEqual(contents(server));
       share = 0;
-      const again = await run(output, server);
+      const again = await run(output, server, settings);
       expect(again.error).toBeUndefined();
-    } else {
+    } else if (!stalls) {
       // What went wrong is read again, and nothing else.
       expect(sound(ended.requests)).toBeLessThanOrEqual(1.01 * CHECKPOINT + 64 * 1024);
     }
     // Sent once, but for uploads that broke beyond mending: their addresses were over, or an answer was lost.
     const { requests } = server;
-    if (!requests.some(({ fault }) => fault === "expired" || fault === "lost") && ended.error === undefined) expect(taken(requests)).toBe(bytes);
+    if (!stalls && !requests.some(({ fault }) => fault === "expired" || fault === "lost") && ended.error === undefined) expect(taken(requests)).toBe(bytes);
     expect(contents(server)).toEqual(expected);
     expect(readdirSync(output).filter((name) => name.endsWith(".safetensors"))).toEqual([]);
     expect(requests.filter(({ port, authorization }) => port === "cdn" && authorization !== undefined)).toEqual([]);
     await server.close();
     rmSync(output, { recursive: true });
   }
-  expect([...seen].sort()).toEqual([...ALL_FAULTS].sort());
+  expect([...seen].sort()).toEqual([...ALL_FAULTS, "stall"].sort());
   expect(failed).toBeGreaterThan(0);
   expect(failed).toBeLessThan(SCHEDULES / 2);
 });

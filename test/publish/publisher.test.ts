@@ -221,6 +221,16 @@ it("refuses bytes that are not what their hash says", async () => {
   expect(Object.keys(contents(hub))).not.toContain("b.safetensors");
 });
 
+it("waits for another commit that is under way", async () => {
+  const told: string[] = [];
+  hub.faults.push({ at: /^POST .*\/repos\/create/, kind: "locked" }, { at: /^POST .*\/commit\//, kind: "locked" });
+  const publisher = await open(hub, {}, { onRetry: ({ request, why }) => told.push(`${request.replace(hub.url, "")}: ${why}`) });
+  await send(publisher, "a.safetensors", A);
+  await publisher.commit(SMALL);
+  expect(Object.keys(contents(hub))).toContain("a.safetensors");
+  expect(told).toEqual(["/api/repos/create", "/api/models/org/new/commit/main"].map((path) => `POST ${path}: another operation is in progress there`));
+});
+
 it("never tells the token", async () => {
   const told: string[] = [];
   hub.faults.push({ at: /^POST .*objects\/batch/, kind: "500" }, { at: /^PUT /, kind: "cut" });

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { commit, createBranch, createRepo, downloadFile, listFiles, modelInfo, whoAmI, type CommitOperation } from "@huggingface/hub";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openHub } from "#src/source/hub.js";
 import { startLoopbackHub, WRITE_FAULTS, type Fault, type LoopbackHub } from "../../scripts/loopback-hub/server.js";
 
 const WRITER = "hf_writer";
@@ -18,6 +19,7 @@ beforeAll(async () => {
       { type: "model", id: "org/open", files: { "config.json": Buffer.from("{}"), "model.safetensors": WEIGHTS, "a/b/c.txt": Buffer.from("c"), "a/d.txt": Buffer.from("d") } },
       { type: "model", id: "org/hidden", files: {}, private: true },
       { type: "dataset", id: "other/gated", files: { "x.txt": Buffer.from("x"), "y.parquet": WEIGHTS }, gated: "manual" },
+      { type: "model", id: "org/renamed", formerly: "org/before", files: { "config.json": Buffer.from("{}"), "model.safetensors": WEIGHTS } },
       { type: "model", id: "gpt2", files: { "config.json": Buffer.from("{}") } },
     ],
     partSize: 2048, pageSize: 2,
@@ -49,6 +51,16 @@ describe("@huggingface/hub against the loopback Hub", () => {
     expect(Buffer.from(await weights!.slice(10, 4000).arrayBuffer()).equals(WEIGHTS.subarray(10, 4000))).toBe(true);
     expect(await (await downloadFile({ ...client(), repo: "gpt2", path: "config.json" }))!.text()).toBe("{}");
     expect(await whoAmI(client())).toMatchObject({ name: "ann", orgs: [{ name: "org" }] });
+  });
+
+  it("leads from the name that a repo had, as does ours", async () => {
+    expect((await modelInfo({ ...client(), name: "org/before" })).name).toBe("org/renamed");
+    const weights = await downloadFile({ ...client(), repo: "org/before", path: "model.safetensors" });
+    expect(Buffer.from(await weights!.slice(10, 20).arrayBuffer())).toEqual(WEIGHTS.subarray(10, 20));
+    const source = await openHub({ endpoint: hub.url, fetch }, { type: "model", id: "org/before" });
+    expect(Buffer.from(await source.read("model.safetensors", 10, 20))).toEqual(WEIGHTS.subarray(10, 20));
+    expect(Buffer.from(await source.read("config.json", 0, 2)).toString()).toBe("{}");
+    await source.close();
   });
 
   it("makes a repo and writes to it, in parts, on branches, as pull requests", async () => {
