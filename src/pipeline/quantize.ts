@@ -8,13 +8,11 @@ import { lmHeadStage } from "../model/head.js";
 import type { Publisher } from "../publish/publisher.js";
 import type { LinearReport, Report } from "../report/report.js";
 import { fromFloat32, type FloatDtype } from "../safetensors/floats.js";
-import type { Checkpoint } from "../source/checkpoint.js";
-import { KeptSource } from "../source/kept-source.js";
 import type { Source } from "../source/source.js";
 import { VERSION } from "../version.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
 import { calibrationOf, type Calibration, type CalibrationText } from "./calibrate.js";
-import { chooseBits } from "./choose-bits.js";
+import { checkSpace } from "./disk-space.js";
 import type { QuantizeEvent } from "./events.js";
 import type { JournalEntry, RunIdentity } from "./journal.js";
 import { quantizeLayer } from "./layer.js";
@@ -23,7 +21,6 @@ import { Outside } from "./outside.js";
 import { packerOf } from "./pack.js";
 import { piecesOf } from "./pieces.js";
 import { formatRun } from "./plan.js";
-import type { Wish } from "./module-rules.js";
 import { factsOf, QUANTIZER, withBits, type PreparedRun } from "./prepare-run.js";
 import type { LayerRun } from "./passage.js";
 import { Progress } from "./progress.js";
@@ -36,8 +33,7 @@ import { MemoryBudget, Spool } from "./spool.js";
 import { identityOf, whatStands } from "./standing.js";
 import { Stopwatch } from "./stopwatch.js";
 import { StoredWriter } from "./stored-writer.js";
-import { surveyed } from "./run-survey.js";
-import { surveyModel } from "./survey.js";
+import { choiceOf } from "./survey-choice.js";
 import { Uploads } from "./uploads.js";
 import { withEngine } from "./with-engine.js";
 import { quantizeAndWrite, type LinearRun } from "./write-linear.js";
@@ -125,76 +121,14 @@ export async function runQuantize(job: QuantizeJob): Promise<Report> {
   });
 }
 
-interface Warnings {
+/** What is to be known of a run that went less well than it should: told at once, and in its report. */
+export interface Warnings {
   readonly all: string[];
   readonly add: (message: string) => void;
 }
 
-interface Choice {
-  readonly wishes: ReadonlyMap<string, Wish>;
-  /** Through which the run is to read: it has what the survey read. */
-  readonly checkpoint: Checkpoint;
-}
-
-/** What a survey chooses, or chose for the run that is taken up: another one would not be the same run. */
-async function choiceOf(
-  job: QuantizeJob, targetBits: number, { set }: Calibration, engine: Engine, entries: readonly JournalEntry[], warnings: Warnings, emit: (event: QuantizeEvent) => void,
-): Promise<Choice> {
-  const { prepared, sink, signal } = job;
-  const made = entries.find((entry) => "choice" in entry);
-  if (made !== undefined) return { wishes: new Map(Object.entries(made.choice)), checkpoint: prepared.checkpoint };
-  const { settings, plan } = prepared;
-  const decoder = prepared.decoder!;
-  const kept = await keptSource(job, set.tokens, warnings);
-  const checkpoint = kept === undefined ? prepared.checkpoint : prepared.checkpoint.through(kept);
-  const survey = await surveyModel({
-    engine, checkpoint, decoder, linears: plan.linears, sequences: set.sequences, memory: settings.memory, scratch: (name) => sink.scratch(name), signal,
-    onLayer: (layer) => { emit(surveyed(layer, decoder.layers)); },
-    onLost: ({ message }) => { warnings.add(`${message}; the survey goes on without it`); },
-  });
-  kept?.keepNoMore();
-  const { wishes } = chooseBits(prepared, survey, targetBits);
-  await sink.log(JSON.stringify({ choice: Object.fromEntries(wishes) } satisfies JournalEntry));
-  return { wishes, checkpoint };
-}
-
-/** Beside the output a file for what the survey reads of a Hub, so that the run need not read it again. Without the space for it, both read; that is told. */
-async function keptSource(job: QuantizeJob, tokens: number, warnings: Warnings): Promise<KeptSource | undefined> {
-  const { source, sink, prepared: { sourceBytes }, freeSpace } = job;
-  if (source.hub === undefined) return undefined;
-  const { checkpoint, hidden } = spaceOf(job, tokens);
-  const free = await freeSpace?.();
-  if (free === undefined || free >= checkpoint + hidden + sourceBytes) return new KeptSource(source, await sink.scratch("source.bin"));
-  warnings.add(`${sink.label} has ${megabytes(free)} free, too little to keep the weights that the survey reads (${megabytes(sourceBytes)}): they are read from the Hub twice`);
-  return undefined;
-}
-
-/** Better refused now than after hours. */
-async function checkSpace(job: QuantizeJob, tokens: number): Promise<void> {
-  if (job.freeSpace === undefined) return;
-  const { checkpoint, hidden } = spaceOf(job, tokens);
-  const free = await job.freeSpace();
-  if (free < checkpoint + hidden) {
-    throw new InputError(`${job.sink.label} has ${megabytes(free)} free; the checkpoint takes ${megabytes(checkpoint)}${hidden > 0 ? `, and hidden states ${megabytes(hidden)} while it is made` : ""}`);
-  }
-}
-
-/** Bytes on the disk of the output while the run is at work. */
-function spaceOf({ prepared: { bytes, shards, decoder, settings }, keepShards }: QuantizeJob, tokens: number): { readonly checkpoint: number; readonly hidden: number } {
-  return {
-    // One that is being written, one that waits to be sent, and one that is sent.
-    checkpoint: keepShards === false ? Math.min(bytes, 3 * Math.max(...shards.map(({ size }) => size))) : bytes,
-    // Those before and after the layer that is under way, in float32.
-    hidden: streamsOf(settings) * 2 * 4 * (decoder?.hiddenSize ?? 0) * tokens,
-  };
-}
-
 function told({ origin, documents, sequences, tokens, parts }: CalibrationSet): Required<NonNullable<Report["calibration"]>> {
   return { origin, documents, sequences: sequences.length, tokens, parts };
-}
-
-function megabytes(bytes: number): string {
-  return `${(bytes / 1e6).toFixed(0)} MB`;
 }
 
 /** One run from its journal to its report. */

@@ -1,4 +1,4 @@
-import { joinRanges, type ByteRange } from "./ranges.js";
+import { joinRanges, type ByteRange, type FileRange } from "./ranges.js";
 import type { Source } from "./source.js";
 
 /** A file of one's own. */
@@ -9,7 +9,7 @@ export interface KeepingFile {
 }
 
 /** Bytes of one of the source's files, from `at` on in the keeping file. */
-interface Kept extends ByteRange {
+export interface KeptRange extends FileRange {
   readonly at: number;
 }
 
@@ -18,18 +18,23 @@ export class KeptSource implements Source {
   readonly label: string;
   readonly hub: Source["hub"];
   /** By file, in order of their bytes. */
-  private readonly kept = new Map<string, Kept[]>();
+  private readonly kept = new Map<string, KeptRange[]>();
   private size = 0;
   private keeping = true;
 
-  constructor(private readonly source: Source, private readonly file: KeepingFile) {
+  /** @param ranges what the file holds, where another process kept it; nothing is then kept beside that */
+  constructor(private readonly source: Source, private readonly file: KeepingFile, ranges?: readonly KeptRange[]) {
     this.label = source.label;
     this.hub = source.hub;
+    if (ranges === undefined) return;
+    for (const range of ranges) this.hold(range);
+    this.keeping = false;
   }
 
-  /** What is read from now on is read once more by nobody, and need not be kept. */
-  keepNoMore(): void {
+  /** What is read from now on is read once more by nobody, and is not kept. Returns what is, and the bytes of the file. */
+  keepNoMore(): { readonly size: number; readonly ranges: readonly KeptRange[] } {
     this.keeping = false;
+    return { size: this.size, ranges: [...this.kept.values()].flat() };
   }
 
   list(): Promise<ReadonlyMap<string, number>> {
@@ -66,15 +71,19 @@ export class KeptSource implements Source {
     const at = this.size;
     this.size += bytes.length;
     await this.file.write(at, bytes);
-    const all = this.kept.get(path) ?? [];
-    this.kept.set(path, all);
-    const next = all.findIndex((own) => own.start > start);
-    all.splice(next < 0 ? all.length : next, 0, { start, end: start + bytes.length, at });
+    this.hold({ file: path, start, end: start + bytes.length, at });
+  }
+
+  private hold(range: KeptRange): void {
+    const all = this.kept.get(range.file) ?? [];
+    this.kept.set(range.file, all);
+    const next = all.findIndex((own) => own.start > range.start);
+    all.splice(next < 0 ? all.length : next, 0, range);
   }
 }
 
 /** What of [start, end) is not held, in order. */
-function gapsBetween(held: readonly Kept[], start: number, end: number): ByteRange[] {
+function gapsBetween(held: readonly ByteRange[], start: number, end: number): ByteRange[] {
   const gaps: ByteRange[] = [];
   let done = start;
   for (const own of held) {

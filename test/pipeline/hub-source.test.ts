@@ -93,6 +93,16 @@ describe("a run from a Hub", () => {
     expect(bytesOf(weights(reads))).toBeGreaterThanOrEqual(report!.sourceBytes);
     expect(bytesOf(weights(reads)) - FIRST_READ).toBeLessThanOrEqual(1.01 * report!.sourceBytes);
     expect(report!.warnings).toEqual([]);
+    // Interrupted, and taken up: the survey's bytes are still there.
+    const taken = join(root, "taken up surveyed");
+    const aborting = new AbortController();
+    const before = await run(taken, true, { ...settings, memory: 0 }, (event) => {
+      if (event.type === "layer" && event.layer === 1) aborting.abort(new Error("enough"));
+    }, aborting.signal);
+    expect(before.error).toEqual(new Error("enough"));
+    const after = await run(taken, true, settings);
+    expect(contents(taken)).toEqual(contents(near));
+    expect(bytesOf(weights([...before.reads, ...after.reads])) - 2 * FIRST_READ).toBeLessThanOrEqual(1.01 * report!.sourceBytes);
     // Enough for the checkpoint, and not for the source beside it.
     const twice = await run(short, true, settings, undefined, undefined, report!.sourceBytes);
     expect(contents(short)).toEqual(contents(near));

@@ -57,9 +57,14 @@ test("keeps no more once nobody will ask again, and still has what it kept", asy
   const file = memoryFile();
   const kept = new KeptSource(source, file);
   await kept.read("a", 0, 10);
-  kept.keepNoMore();
+  const left = kept.keepNoMore();
+  expect(left).toEqual({ size: 10, ranges: [{ file: "a", start: 0, end: 10, at: 0 }] });
   await kept.read("b", 0, 10);
   await kept.read("a", 5, 15);
   expect(file.written).toBe(10);
   expect(source.reads).toEqual(["a 0-10", "b 0-10", "a 10-15"]);
+  const next = new KeptSource(source, file, left.ranges);
+  expect(await next.read("a", 2, 12)).toEqual(source.contents.get("a")!.slice(2, 12));
+  expect(source.reads.at(-1)).toBe("a 10-12");
+  expect(file.written).toBe(10);
 });
