@@ -10,14 +10,16 @@ import { stepsOf, type TokenizerFile } from "./tokenizer-file.js";
 export function spacePrefixOf({ normalizers, preTokenizer }: TokenizerFile): boolean | undefined {
   let replaces = false, prefix = false;
   for (const step of [...normalizers, ...stepsOf(preTokenizer, "pretokenizers")]) {
+    const { type } = step;
     const literal = isJsonObject(step["pattern"]) ? step["pattern"]["String"] : undefined;
-    if (step["type"] === "Prepend" && step["prepend"] === SPACE) prefix = true;
-    else if (step["type"] === "Replace" && literal === " " && step["content"] === SPACE) replaces = true;
-    else if (step["type"] === "Metaspace" && step["replacement"] === SPACE && step["split"] === false) {
+    // Gemma's split at spaces comes when there are none left.
+    if (type === "Split" && literal === " " && replaces) continue;
+    if (type === "Prepend" && step["prepend"] === SPACE) prefix = true;
+    else if (type === "Replace" && literal === " " && step["content"] === SPACE) replaces = true;
+    else if (type === "Metaspace" && step["replacement"] === SPACE && step["split"] === false) {
       replaces = true;
-      if (step["prepend_scheme"] !== "never") prefix = true;
-    } else if (!(step["type"] === "Split" && literal === " " && replaces)) return undefined;
-    // What remains is a split at spaces where none is left, as Gemma has it.
+      prefix ||= step["prepend_scheme"] !== "never";
+    } else return undefined;
   }
   return replaces ? prefix : undefined;
 }

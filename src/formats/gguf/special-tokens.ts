@@ -50,14 +50,14 @@ function tokensAround(postProcessors: readonly JsonObject[]): { readonly before?
   if (template === undefined) return {};
   const { type, single, special_tokens: special } = template;
   if (adding.length === 1 && type === "TemplateProcessing" && Array.isArray(single) && isJsonObject(special)) {
-    const pieces = single.flatMap((piece: unknown): unknown[] => {
+    // The text itself stands as undefined among the tokens.
+    const pieces = single.flatMap((piece: unknown): (number | undefined)[] => {
       const name = isJsonObject(piece) && isJsonObject(piece["SpecialToken"]) ? piece["SpecialToken"]["id"] : undefined;
       const entry = typeof name === "string" ? special[name] : undefined;
-      return isJsonObject(entry) ? idsOf(entry["ids"]) : ["text"];
+      return isJsonObject(entry) ? idsOf(entry["ids"]) : [undefined];
     });
-    const text = pieces.indexOf("text");
-    const [before, after] = [pieces.slice(0, text), pieces.slice(text + 1)] as [number[], number[]];
-    if (text >= 0 && before.length <= 1 && after.length <= 1 && !after.includes("text" as never)) return { before: before[0], after: after[0] };
+    const text = pieces.indexOf(undefined);
+    if (text >= 0 && text <= 1 && text === pieces.lastIndexOf(undefined) && pieces.length - text <= 2) return { before: pieces[text - 1], after: pieces[text + 1] };
   }
   throw new InputError(`tokenizer.json: llama.cpp puts one token at most before a text and one after it, and the post-processor is ${quote(postProcessors)}`);
 }

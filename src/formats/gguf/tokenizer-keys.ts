@@ -18,8 +18,9 @@ const MAX_DEPTH = 64;
  *
  * What llama.cpp cannot: it does not normalize (Qwen's tokenizers compose letters and accents, NFC); where it puts a space before a text,
  * it does so too where the text begins with one, and after each special token (transformers does neither where the tokenizer has
- * a `Metaspace`, as Mistral's); GPT-4o's and Mistral Nemo's words end for it at a combining mark; it knows no `lstrip` or `rstrip` of
- * added tokens. Throws `InputError` for a tokenizer of any other kind.
+ * a `Metaspace`, as Mistral's); GPT-4o's and Mistral Nemo's words end for it at a combining mark; merges do not reach across bytes that
+ * no token has, which it leaves out as well; it knows no `lstrip` or `rstrip` of added tokens. Throws `InputError` for a tokenizer of
+ * any other kind.
  */
 export async function tokenizerKeys(model: Pick<ModelToWrite, "config" | "files" | "readFile">, vocabSize: number): Promise<GgufKey[]> {
   const read = async (name: string): Promise<JsonObject | undefined> => (model.files.has(name) ? parseJsonObject(await model.readFile(name), name, MAX_DEPTH) : undefined);
