@@ -25,7 +25,7 @@ export const onnx: Format = {
   embeddings: true,
   library: "transformers.js",
   programs: ["transformers.js"],
-  notes: () => [],
+  notes: (_, { bits }) => (bits === 8 ? [{ program: "transformers.js", loads: "so", text: "transformers.js on a CPU takes several times as long with 8 bits as with 4: ONNX Runtime unpacks them anew for each token" }] : []),
   runNotes: () => [],
   layout,
   pack,

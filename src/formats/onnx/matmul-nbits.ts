@@ -94,7 +94,8 @@ export function productNode(name: string, { outFeatures, inFeatures }: Linear, {
     op: "MatMulNBits", ...microsoft,
     inputs: [x, `${name}.${codesSuffix(bits)}`, `${name}.${SCALES}`, ...(symmetric ? [] : [`${name}.${ZERO_POINTS}`])],
     outputs: [y],
-    // Without an accuracy level its products are of floats, as they were when the codes were chosen; level 4 would round x to 8 bits.
+    // Without an accuracy level its products are of floats, as they were when the codes were chosen. Level 4 would round x to 8 bits: with SmolLM2-135M
+    // that costs a KL divergence of 0.02 to 0.03, half of what 4 bits cost in all.
     ints: { K: inFeatures, N: outFeatures, bits, block_size: blockSize(groupSize)! },
   };
 }

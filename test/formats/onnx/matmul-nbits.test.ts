@@ -82,6 +82,12 @@ describe("refuses", () => {
     expect(onnx.refusesLinear(linear, { ...scheme, symmetric: false, offsets: "float" })).toBe("onnx holds zero points as integers, and its groups start at offsets that are no multiples of their scales");
   });
 
+  it("nothing without a word on what is slow", () => {
+    const linear = { outFeatures: 3, inFeatures: 192 };
+    expect(onnx.notes(linear, scheme)).toEqual([]);
+    expect(onnx.notes(linear, { ...scheme, bits: 8 })).toEqual([{ program: "transformers.js", loads: "so", text: "transformers.js on a CPU takes several times as long with 8 bits as with 4: ONNX Runtime unpacks them anew for each token" }]);
+  });
+
   const good = (): Map<string, Stored> => bySuffix(pack(NAME, { outFeatures: 2, inFeatures: 32, codes: new Uint8Array(64), scales: new Float32Array(4).fill(1), zeros: new Uint8Array(4), scheme: { ...scheme, groupSize: 16, symmetric: false } }));
   it.each<readonly [string, Partial<Stored> | undefined, string]>([
     ["weight_scales", undefined, `${NAME}.weight_scales is missing`],
