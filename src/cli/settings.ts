@@ -24,8 +24,9 @@ export function settingsOptions(yargs: Argv) {
     .option("embeddings", { choices: TABLE_BITS, describe: "bits of the embedding, in formats whose readers take that [default: it stays as it is]" })
     .option("target-bits", { type: "number", describe: "bits a weight, scales and all: a survey chooses which linears get how many; in place of --bits" })
     .option("group-size", { choices: GROUP_SIZES, describe: "input channels that share a scale; -1: one scale a row [default: the largest of 128, 64, 32 that divides every linear]" })
-    .option("format", { choices: FORMATS.map(({ name }) => name), default: FORMATS[0].name, describe: "checkpoint format" })
+    .option("format", { type: "string", default: FORMATS[0].name, describe: `checkpoint format, of ${FORMATS.map(({ name }) => name).join(", ")}; or several, with commas, of the same codes: each goes to a subfolder of its name` })
     .option("sym", { type: "boolean", default: true, describe: "zero points in the middle of the range" })
+    .option("k-quant", { type: "boolean", default: false, describe: "gguf: 4 bits as Q4_K; as Q4_1 where input channels are no multiple of 256" })
     .option("order", { choices: ORDERS, default: "group-aware" as const, describe: "order in which GPTQ visits channels; act is desc_act" })
     .option("quality", { choices: Object.keys(QUALITIES) as Quality[], default: "balanced" as const, describe: `how much work goes into the codes: ${Object.values(QUALITIES).map(({ refine }) => String(refine)).join(", ")} sweeps of --refine` })
     .option("refine", { type: "number", describe: "sweeps of coordinate descent after GPTQ [default: as --quality says]" })
@@ -48,7 +49,7 @@ type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof setting
 /** What was given, as the library takes it. Throws `InputError` for what no option can be. */
 export function settingsOf(args: Arguments): QuantizeSettings {
   return {
-    method: args.method, bits: args.bits, format: args.format, symmetric: args.sym, order: args.order, quality: args.quality, search: args.search, damp: args.damp, shrink: args.shrink,
+    method: args.method, bits: args.bits, ...formatsOf(args.format), symmetric: args.sym, kQuant: args.kQuant, order: args.order, quality: args.quality, search: args.search, damp: args.damp, shrink: args.shrink,
     // --no-keep is about shards, and yargs puts a false among these for it.
     keep: args.keep.filter((pattern: unknown) => pattern !== false), bitsFor: args.bitsFor.map(parseBitsFor),
     samples: args.samples, seed: args.seed,
@@ -62,6 +63,12 @@ export function settingsOf(args: Arguments): QuantizeSettings {
     ...(args.groupSize !== undefined && { groupSize: args.groupSize }),
     ...(args.sequenceLength !== undefined && { sequenceLength: args.sequenceLength }),
   };
+}
+
+/** "gptq,awq" */
+function formatsOf(text: string): Pick<QuantizeSettings, "format" | "alsoIn"> {
+  const [format, ...alsoIn] = text.split(",");
+  return { ...(format !== undefined && { format }), alsoIn };
 }
 
 /** "*.down_proj=8" */

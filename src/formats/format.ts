@@ -55,6 +55,8 @@ export interface Format {
   scaleDtype(modelDtype: ScaleDtype): ScaleDtype;
   /** How it keeps where a group's grid lies that is not symmetric: as a float; absent: as an integer zero point. */
   readonly offsets?: "float";
+  /** It holds linears of 4 bits in super-blocks (GGUF's Q4_K), where these are asked for. */
+  readonly kQuants?: true;
   /** Why this format cannot hold such a run at all; undefined if it can. Exact text is part of the interface. */
   refusesRun(run: { readonly bits: number; readonly symmetric: boolean; readonly order: Order; readonly lmHead?: number | undefined }): string | undefined;
   /** Group sizes to choose from, the first one first; the first that takes in most weights is taken. Default 128, 64, 32. */

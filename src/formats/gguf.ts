@@ -19,12 +19,13 @@ const container: Container = {
 
 /**
  * The `gguf` format of llama.cpp, and of Ollama and LM Studio, which are built on it: the whole model in one file. Symmetric linears of 4 bits are Q4_0 there,
- * asymmetric ones Q4_1, symmetric ones of 8 bits Q8_0, all to the last bit.
+ * asymmetric ones Q4_1, or Q4_K where they lie in super-blocks, symmetric ones of 8 bits Q8_0, all to the last bit.
  */
 export const gguf: Format = {
   name: "gguf",
   scaleDtype: () => "F16",
   offsets: "float",
+  kQuants: true,
   // Every block of 32 has a scale of its own, whether it differs from its neighbour's or not.
   groupSizes: [32],
   refusesRun({ bits, symmetric, order }) {
@@ -33,10 +34,11 @@ export const gguf: Format = {
     if (order === "act") return "gguf has no act order: its groups lie side by side. Take group-aware, or the format gptq";
     return undefined;
   },
-  refusesLinear({ inFeatures }, { groupSize, bits, symmetric }) {
-    const { name, weights } = typeOf({ bits, symmetric });
+  refusesLinear({ inFeatures }, scheme) {
+    const { groupSize } = scheme;
+    const { name, group, weights } = typeOf(scheme);
     if (inFeatures % weights !== 0) return `its ${String(inFeatures)} input channels are not a multiple of ${String(weights)}, the block of ${name}`;
-    if (groupSize % weights !== 0) return `groups of ${String(groupSize)} are no whole blocks of ${String(weights)}, as ${name} has them`;
+    if (groupSize % group !== 0) return `groups of ${String(groupSize)} are no whole blocks of ${String(group)}, as ${name} has them`;
     return inFeatures % groupSize === 0 ? undefined : `its ${String(inFeatures)} input channels are not a multiple of the group size ${String(groupSize)}`;
   },
   programs: ["llama.cpp"],
@@ -55,7 +57,7 @@ export const gguf: Format = {
   container,
 };
 
-function typeOf(scheme: Pick<QuantScheme, "bits" | "symmetric">): NonNullable<ReturnType<typeof blockTypeOf>> {
+function typeOf(scheme: QuantScheme): NonNullable<ReturnType<typeof blockTypeOf>> {
   const type = blockTypeOf(scheme);
   if (type === undefined) throw new InputError(`gguf has no type for ${String(scheme.bits)} bits, ${scheme.symmetric ? "symmetric" : "asymmetric"}`);
   return type;

@@ -3,10 +3,11 @@ import type { LinearPlan } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
 import { embeddingOf, lmHeadOf } from "../model/head.js";
 import { allocate } from "../quantize/allocate.js";
-import { BITS } from "../quantize/scheme.js";
+import { BITS, type Bits, type QuantScheme } from "../quantize/scheme.js";
 import { byteSize } from "../safetensors/dtypes.js";
 import { heldTogether } from "./held-together.js";
 import type { Wish } from "./module-rules.js";
+import { modelDtype } from "./plan.js";
 import type { PreparedRun } from "./prepare-run.js";
 import type { Survey, SurveyedGroup } from "./survey.js";
 
@@ -71,17 +72,24 @@ export function checkTarget(run: Prepared, target: number): void {
 type Prepared = Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">;
 
 /** What may be made of a linear. */
-function wishesFor({ settings, plan }: Prepared, linear: LinearPlan): Wish[] {
+function wishesFor(run: Prepared, linear: LinearPlan): Wish[] {
+  const { settings, plan } = run;
   if (plan.byName.has(linear.name)) return [linear.scheme!.bits];
   const format = heldTogether(settings);
-  const held = BITS.filter((bits) => format.refusesRun({ ...settings, bits }) === undefined && format.refusesLinear(linear, { ...linear.scheme!, bits }) === undefined);
+  const held = BITS.filter((bits) => format.refusesRun({ ...settings, bits }) === undefined && format.refusesLinear(linear, schemeAt(run, linear, bits)) === undefined);
   return [...held, "keep"];
 }
 
 /** Its bits then, all tensors counted. */
-function costOf({ checkpoint, settings }: Prepared, linear: LinearPlan, wish: Wish): number {
+function costOf(run: Prepared, linear: LinearPlan, wish: Wish): number {
+  const { checkpoint, settings } = run;
   const { start, end } = checkpoint.tensors.get(`${linear.name}.weight`)!;
   if (wish === "keep") return 8 * (end - start);
-  const specs = formatByName(settings.format).layout(linear.name, linear, { ...linear.scheme!, bits: wish }, settings.order);
+  const specs = formatByName(settings.format).layout(linear.name, linear, schemeAt(run, linear, wish), settings.order);
   return 8 * specs.reduce((sum, { dtype, shape }) => sum + byteSize(dtype, shape), 0);
+}
+
+/** How it would be quantized with so many bits. */
+function schemeAt({ checkpoint, settings, plan }: Prepared, linear: LinearPlan, bits: Bits): QuantScheme {
+  return heldTogether(settings).schemeFor(linear, bits, plan.groupSize, settings, modelDtype(checkpoint.tensors.get(`${linear.name}.weight`)!));
 }

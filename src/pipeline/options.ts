@@ -7,6 +7,9 @@ import type { BitsRule } from "./module-rules.js";
 export const GROUP_SIZES = [-1, 32, 64, 128] as const;
 export type GroupSize = (typeof GROUP_SIZES)[number];
 
+/** The group size of GGUF's K-quants. */
+const K_QUANT_GROUP = 32;
+
 /** Bits that tables of the whole vocabulary may have; fewer cost too much. */
 export const TABLE_BITS = [8, 4] as const;
 type TableBits = (typeof TABLE_BITS)[number];
@@ -46,6 +49,11 @@ export interface QuantizeSettings {
   readonly alsoIn?: readonly string[];
   /** Zero points in the middle of the range. Default true. */
   readonly symmetric?: boolean;
+  /**
+   * For `gguf`: linears of 4 bits are Q4_K, whose scales and offsets are of 6 bits in super-blocks of 256 channels, or Q4_1 where their channels fill no whole
+   * ones, whatever `symmetric` says. Default false.
+   */
+  readonly kQuant?: boolean;
   /** Order in which GPTQ visits channels. Default `group-aware`. */
   readonly order?: Order;
   /** How much work goes into the codes, for `gptq`: sets `search`, `refine`, `awq` and `retarget` unless they are given. Default `balanced`. */
@@ -93,6 +101,7 @@ export interface ResolvedSettings {
   readonly format: string;
   readonly alsoIn: readonly string[];
   readonly symmetric: boolean;
+  readonly kQuant: boolean;
   readonly order: Order;
   readonly search: boolean;
   readonly refine: number;
@@ -130,6 +139,7 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
     format: settings.format ?? "gptq",
     alsoIn: settings.alsoIn ?? [],
     symmetric: settings.symmetric ?? true,
+    kQuant: settings.kQuant ?? false,
     // Rounding goes by no order, and readers are to know of none.
     order: method === "rtn" ? "natural" : (settings.order ?? "group-aware"),
     search: settings.search ?? parts.search,
@@ -157,6 +167,9 @@ export function resolveSettings(settings: QuantizeSettings): ResolvedSettings {
   if (resolved.embeddings !== undefined) oneOf("embeddings", resolved.embeddings, TABLE_BITS);
   oneOf("order", resolved.order, ORDERS);
   if (resolved.groupSize !== undefined) oneOf("group size", resolved.groupSize, GROUP_SIZES);
+  if (resolved.kQuant && resolved.groupSize !== undefined && resolved.groupSize !== K_QUANT_GROUP) {
+    throw new InputError(`group size is ${String(resolved.groupSize)}; K-quants have groups of ${String(K_QUANT_GROUP)}`);
+  }
   whole("samples", resolved.samples, 1);
   if (resolved.sequenceLength !== undefined) whole("sequence length", resolved.sequenceLength, 2);
   whole("seed", resolved.seed, 0);

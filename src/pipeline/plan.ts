@@ -50,6 +50,7 @@ export function planRun(model: ModelFacts, settings: ResolvedSettings, format: F
   if (candidates.length === 0) throw new InputError("there is nothing to quantize: no layer has a two-dimensional float weight");
   const { of: byName, followers } = wishesOf(settings, candidates);
   const wishes = new Map([...(surveyed ?? []), ...byName]);
+  if (settings.kQuant && !held.kQuants) throw new InputError("K-quants are for the format gguf by itself");
   for (const bits of new Set(candidates.map(({ name }) => wishes.get(name) ?? settings.bits))) {
     const why = bits === "keep" ? undefined : held.refusesRun({ ...settings, bits });
     if (why !== undefined) throw new InputError(why);
@@ -75,6 +76,7 @@ export function planRun(model: ModelFacts, settings: ResolvedSettings, format: F
     notices: [
       ...(settings.targetBits !== undefined && surveyed === undefined ? [`a survey chooses which linears get how many bits; until then all stand here with ${String(settings.bits)}`] : []),
       ...notices(chosen, trials[0], held, new Set(followers)),
+      ...(settings.kQuant ? besideSuperBlocks(chosen.linears) : []),
     ],
   };
 }
@@ -130,7 +132,7 @@ function assign(
       refusals.set(linear.stage, KEPT);
       return undefined;
     }
-    const scheme = format.schemeFor(linear, bits, groupSize, settings.symmetric, modelDtype(tensors.get(`${linear.name}.weight`)!));
+    const scheme = format.schemeFor(linear, bits, groupSize, settings, modelDtype(tensors.get(`${linear.name}.weight`)!));
     const why = format.refusesLinear(linear, scheme);
     // One that must stay keeps its siblings back: readers fuse them into one matrix.
     if (why !== undefined && !refusals.has(linear.stage)) refusals.set(linear.stage, why);
@@ -164,6 +166,12 @@ function notices(chosen: Trial, first: Trial, format: HeldTogether, followers: R
     told.push(linears.length === quantized.length ? note : `${kinds(linears)}: ${note}`);
   }
   return told;
+}
+
+/** Says which linears have groups with offsets of their own, though super-blocks were asked for. */
+function besideSuperBlocks(linears: readonly LinearPlan[]): string[] {
+  const beside = linears.filter(({ scheme }) => scheme?.offsets === "float");
+  return beside.length === 0 ? [] : [`Q4_1 instead of Q4_K: ${kinds(beside)}, because their input channels fill no whole super-blocks of 256`];
 }
 
 /** Linears by what there is to say of each, in order of appearance. */
@@ -215,7 +223,7 @@ function linearsByShape(tensors: ReadonlyMap<string, TensorSpec>): Candidate[] {
 
 const FLOATS = new Set(["F64", "F32", "F16", "BF16"]);
 
-function modelDtype({ name, dtype }: TensorSpec): ScaleDtype {
+export function modelDtype({ name, dtype }: TensorSpec): ScaleDtype {
   if (!FLOATS.has(dtype)) throw new InputError(`${name} is ${dtype}; only F64, F32, F16 and BF16 weights can be quantized`);
   return dtype === "F64" ? "F32" : (dtype as ScaleDtype);
 }

@@ -1,21 +1,26 @@
 import type { Format } from "../formats/format.js";
 import type { Bits, QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import { gridUnit } from "../quantize/super-block.js";
+
+/** K-quants of other bits have other grids. */
+const K_QUANT_BITS = 4;
 
 /**
- * How a linear is to be quantized so that the format can keep it.
+ * How a linear is to be quantized so that the format can keep it. With `kQuant`, one of 4 bits lies in super-blocks where its channels fill whole ones, and
+ * has float offsets where they do not.
  * @param groupSize −1: one scale a row
  * @param modelDtype of its weight
  */
 export function schemeFor(
-  format: Format, { inFeatures }: { readonly inFeatures: number }, bits: Bits, groupSize: number, symmetric: boolean, modelDtype: ScaleDtype,
+  format: Format, { inFeatures }: { readonly inFeatures: number }, bits: Bits, groupSize: number,
+  { symmetric, kQuant = false }: { readonly symmetric: boolean; readonly kQuant?: boolean }, modelDtype: ScaleDtype,
 ): QuantScheme {
-  return {
-    bits,
-    groupSize: groupSize === -1 ? inFeatures : groupSize,
-    symmetric,
-    scaleDtype: format.scaleDtype(modelDtype),
-    ...(format.offsets && !symmetric && { offsets: format.offsets }),
-  };
+  const scheme = { bits, groupSize: groupSize === -1 ? inFeatures : groupSize, scaleDtype: format.scaleDtype(modelDtype) };
+  if (kQuant && bits === K_QUANT_BITS) {
+    const whole = inFeatures % gridUnit({ groupSize: scheme.groupSize, offsets: "super-block" }) === 0;
+    return { ...scheme, symmetric: false, offsets: whole ? "super-block" : "float" };
+  }
+  return { ...scheme, symmetric, ...(format.offsets && !symmetric && { offsets: format.offsets }) };
 }
 
 /** One scheme whose codes every format of a run holds to the last bit, from the schemes that each would have for a linear by itself. */

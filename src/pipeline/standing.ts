@@ -16,6 +16,11 @@ export function commitOf(firstOfJournal: string, repo: string, as: "source" | "d
   return typeof repos === "string" ? repos.split(" ").find((one) => one.startsWith(prefix))?.slice(prefix.length) : undefined;
 }
 
+/** What computed a run, by the first line of its journal or by its report. */
+export function engineOfRun(text: string): string | undefined {
+  return runOf(text)?.["engine"] as string | undefined;
+}
+
 function runOf(line: string): RunIdentity | undefined {
   try {
     return (JSON.parse(line) as { readonly run?: RunIdentity }).run;
@@ -41,12 +46,13 @@ export async function identityOf({ checkpoint, settings, plan }: PreparedRun, en
     ...(settings.keep.length > 0 && { keep: settings.keep.join(" ") }),
     ...(settings.bitsFor.length > 0 && { "bits for": settings.bitsFor.map(({ pattern, bits: own }) => `${pattern}=${String(own)}`).join(" ") }),
     ...(settings.lmHead !== undefined && { lm_head: settings.lmHead }),
+    ...(settings.embeddings !== undefined && { embeddings: settings.embeddings }),
+    ...(settings.kQuant && { "k-quant": true }),
     ...(settings.targetBits !== undefined && { "target bits": settings.targetBits }),
     "group size": plan.groupSize, format, ...(settings.alsoIn.length > 0 && { "also in": settings.alsoIn.join(" ") }), symmetric, search, "max shard size": maxShardSize,
     ...(calibration && { order, refine, awq, retarget, damp, shrink, seed, samples: settings.samples, "sequence length": calibration.sequences[0].length, "calibration tokens": calibration.sha256 }),
     ...(dataSets.length > 0 && { "data sets": [...new Set(dataSets)].join(" ") }),
     engine,
-    ...(settings.embeddings !== undefined && { embeddings: settings.embeddings }),
     ...Object.fromEntries(Object.entries(prints).map(([file, print]) => [`source ${file}`, print])),
     "source config.json": JSON.stringify(checkpoint.config),
   };

@@ -13,6 +13,7 @@ const OPTIONS: readonly { readonly key: string; readonly option: string; readonl
   { key: "group size", option: "group-size", kind: "value" },
   { key: "format", option: "format", kind: "value" },
   { key: "symmetric", option: "sym", kind: "flag" },
+  { key: "k-quant", option: "k-quant", kind: "flag" },
   { key: "order", option: "order", kind: "value" },
   { key: "search", option: "search", kind: "flag" },
   { key: "refine", option: "refine", kind: "value" },

@@ -23,7 +23,7 @@ export interface Steps {
 }
 
 /** Channels whose grids depend on each other. */
-export function gridUnit({ groupSize, offsets }: QuantScheme): number {
+export function gridUnit({ groupSize, offsets }: Pick<QuantScheme, "groupSize" | "offsets">): number {
   return offsets === "super-block" ? groupSize * SUPER_BLOCK : groupSize;
 }
 
