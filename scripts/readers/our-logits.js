@@ -35,7 +35,9 @@ export async function writeOurLogits(folder, text, file) {
     ];
     const tables = [lmHeadOf(decoder)].filter((linear) => linear !== undefined);
     for (const { name, outFeatures, inFeatures } of [...stages.flatMap((stage) => stage.linears), ...tables]) {
-      if (checkpoint.tensors.has(`${name}.weight`)) continue;
+      const plain = checkpoint.tensors.get(`${name}.weight`);
+      // MLX calls packed ones so, too.
+      if (plain !== undefined && plain.dtype !== "U32") continue;
       tensors.push({ name, shape: [outFeatures, inFeatures], data: await model.load(`${name}.weight`) });
     }
     const [{ header }] = planShards(tensors.map(({ name, shape }) => ({ name, shape, dtype: "F32" })), Infinity);
