@@ -5,6 +5,7 @@ import type { Engine } from "./engine/engine.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
 import type { SteadyOptions } from "./hub/attempts.js";
+import { FORMATS } from "./formats/formats.js";
 import { hubOfEnvironment } from "./hub/environment.js";
 import type { CalibrationText } from "./pipeline/calibrate.js";
 import { calibrationTexts, evaluationText, type TextPlaces } from "./pipeline/calibration-text.js";
@@ -55,7 +56,7 @@ export interface QuantizeOptions extends QuantizeSettings {
    * a repo on the Hub, whose weights are read as they are needed. Without a revision, a run that is taken up reads the commit that it began with.
    */
   readonly source: string;
-  /** Folder that the quantized checkpoint goes to; it is made if needed. */
+  /** Folder that the quantized checkpoint goes to; it is made if needed. Of several formats (`alsoIn`) each has a subfolder of its name. */
   readonly output: string;
   /**
    * `builtin`, the text that comes with Shardsmith, which is the default for folders; the name of a set in calibration-data/data-sets.json, of which `c4`
@@ -87,8 +88,12 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   const engine = engineOf(threads);
   if (keepShards === false && to === undefined) throw new InputError("shards can be given up only where they are pushed to the Hub; name a repo to push to");
   if (output === "") throw new InputError("output is empty; name a folder for the quantized checkpoint");
-  const begun = overwrite === true ? undefined : await firstOfJournal(output);
+  const { format = FORMATS[0].name, alsoIn = [] } = settings;
+  if (to !== undefined && alsoIn.length > 0) throw new InputError("one format can be pushed while it is made; quantize to a folder, and push the subfolder of each format to a repo of its own");
+  const folder = alsoIn.length > 0 ? join(output, format) : output;
+  const begun = overwrite === true ? undefined : await firstOfJournal(folder);
   const patience = patienceOf(signal, onEvent);
+  let report: Report;
   const source = await openSource(path, {
     ...patience,
     // A repo may have moved on since; with `overwrite` what it is now is asked for.
@@ -97,20 +102,21 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   try {
     // Refuses what cannot work before the output folder is touched.
     const prepared = await prepareRun(source, settings);
-    const sink = await openFolderSink(output);
+    const others = await Promise.all(alsoIn.map((other) => prepareRun(source, { ...settings, format: other, alsoIn: [format, ...alsoIn.filter((name) => name !== other)] })));
+    const sink = await openFolderSink(folder);
     try {
-      if (source.hub === undefined && (await realpath(path)) === (await realpath(output))) throw new InputError(`${output} is the source itself; choose another output folder`);
+      if (source.hub === undefined && (await realpath(path)) === (await realpath(folder))) throw new InputError(`${folder} is the source itself; choose another output folder`);
       if (to !== undefined && source.hub?.repo === to.repo && to.revision === undefined && to.createPr !== true) {
         throw new InputError(`${to.repo} is the source itself, and would be replaced; push to another repo, or name a branch by --revision`);
       }
       const publisher = to && (await publisherOf(to, onEvent, patience));
-      return await runQuantize({
+      report = await runQuantize({
         source, sink, prepared,
         engine,
         ...(publisher && { publisher }),
         ...(keepShards !== undefined && { keepShards }),
         calibration: calibrationText(calibration, source, patience, begun),
-        freeSpace: () => freeSpace(output),
+        freeSpace: async () => (await freeSpace(folder)) - others.reduce((sum, { bytes }) => sum + bytes, 0),
         ...(overwrite !== undefined && { overwrite }),
         ...(onEvent && { onEvent }),
         ...(signal && { signal }),
@@ -121,6 +127,11 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
   } finally {
     await source.close();
   }
+  const emit = (event: ConvertEvent): void => {
+    if (event.type === "done") onEvent?.({ type: "converted", format: String(event.report.run["format"]), output: join(output, String(event.report.run["format"])), bytes: event.report.bytes, already: event.already });
+  };
+  if (alsoIn.length > 0) await convertInto(folder, new Map(alsoIn.map((other) => [other, join(output, other)])), { ...settings, overwrite, onEvent: emit, signal });
+  return report;
 }
 
 export interface ConvertOptions {
@@ -142,18 +153,26 @@ export interface ConvertOptions {
  * Writes a quantized checkpoint in other formats, without calibration: exactly, value by value, and in the memory of one linear. Returns a report a format.
  * Throws `InputError` where a format cannot hold it, naming the linear and the reason, before anything is written in any of them.
  */
-export async function convert({ source: path, formats, output, maxShardSize, overwrite = false, onEvent, signal }: ConvertOptions): Promise<Report[]> {
-  const emit = onEvent ?? (() => undefined);
+export async function convert({ source, formats, output, ...options }: ConvertOptions): Promise<Report[]> {
   if (output === "") throw new InputError("output is empty; name a folder for the converted checkpoint");
+  return convertInto(source, new Map(formats.map((format) => [format, formats.length === 1 ? output : join(output, format)])), options);
+}
+
+/** @param folders for each format, by its name */
+async function convertInto(
+  path: string, folders: ReadonlyMap<string, string>,
+  { maxShardSize, overwrite = false, onEvent, signal }: { readonly [Key in "maxShardSize" | "overwrite" | "onEvent" | "signal"]?: ConvertOptions[Key] | undefined },
+): Promise<Report[]> {
+  const emit = onEvent ?? (() => undefined);
   const source = await openSource(path, patienceOf(signal, onEvent));
   try {
     const prepared = [];
-    for (const format of formats) {
+    for (const format of folders.keys()) {
       prepared.push(await prepareConvert(source, { format, ...(maxShardSize !== undefined && { maxShardSize }) }, (done, count) => { emit({ type: "checked", format, done, count }); }, signal));
     }
     const reports = [];
     for (const one of prepared) {
-      const folder = formats.length === 1 ? output : join(output, one.format);
+      const folder = folders.get(one.format)!;
       const sink = await openFolderSink(folder);
       try {
         if (source.hub === undefined && (await realpath(path)) === (await realpath(folder))) throw new InputError(`${folder} is the source itself; choose another output folder`);

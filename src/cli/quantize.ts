@@ -30,7 +30,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   }
   const output = outputOf(args);
   const keepShards = !args.keep.some((pattern: unknown) => pattern === false);
-  const onEvent = args.json ? (event: QuantizeEvent) => void process.stdout.write(`${JSON.stringify(event)}\n`) : new QuantizeReporter(output, args.createPr).onEvent;
+  const onEvent = args.json ? (event: QuantizeEvent) => void process.stdout.write(`${JSON.stringify(event)}\n`) : new QuantizeReporter(settings.alsoIn?.length ? `${output}/${String(settings.format)}` : output, args.createPr).onEvent;
   await quantize({
     ...settings, output, overwrite: args.overwrite, keepShards, signal, onEvent,
     ...(args.push !== undefined && { push: { repo: args.push, private: args.private, createPr: args.createPr, ...(args.revision !== undefined && { revision: args.revision }) } }),
@@ -126,6 +126,9 @@ class QuantizeReporter {
       case "layer":
         this.layerDone(event.layer, event.layers, event.seconds);
         this.computing = event.layer + 1 < event.layers;
+        break;
+      case "converted":
+        console.log(`${event.output}: format ${event.format}, ${formatBytes(event.bytes)}${event.already ? ", there already" : ""}`);
         break;
       case "shard":
         this.status.print(`Wrote ${event.file} (${formatBytes(event.size)})`);

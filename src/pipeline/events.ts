@@ -47,6 +47,8 @@ export type QuantizeEvent =
   /** All of it is published. `url` is the page to open; `changed` is false where it was there. */
   | { readonly type: "published"; readonly repo: string; readonly url: string; readonly changed: boolean }
   | { readonly type: "shard"; readonly file: string; readonly size: number; readonly sha256: string }
+  /** What the run made is there in another of the formats that it is for, in `output`. */
+  | { readonly type: "converted"; readonly format: string; readonly output: string; readonly bytes: number; readonly already: boolean }
   | { readonly type: "warning"; readonly message: string }
   | RetryEvent
   | { readonly type: "done"; readonly report: Report; /** The folder held this run's result already. */ readonly already: boolean };
