@@ -1,7 +1,12 @@
 import { readFile, realpath, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { DEVICES, type Device } from "./engine/device.js";
 import type { Engine } from "./engine/engine.js";
+import type { Adapter } from "./engine/gpu/adapter.js";
+import { chooseDevice, cpuSpeed, gpuSpeed } from "./engine/gpu/choose-device.js";
+import { createGpuEngine, describesGpu } from "./engine/gpu/create-gpu-engine.js";
+import { listAdapters } from "./engine/gpu/list-adapters.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
 import type { SteadyOptions } from "./hub/attempts.js";
@@ -26,7 +31,7 @@ import { prepareRun, type PreparedRun } from "./pipeline/prepare-run.js";
 import { publishFinished, uploadTeller, type PushEvent } from "./pipeline/push.js";
 import { openSpillFile } from "./pipeline/spill-file.js";
 import { runQuantize } from "./pipeline/quantize.js";
-import { commitOf } from "./pipeline/standing.js";
+import { commitOf, engineOfRun, REPORT_FILE } from "./pipeline/standing.js";
 import { runSurvey, type SurveyEvent, type SurveyResult } from "./pipeline/run-survey.js";
 import { CARD_FILE } from "./publish/card.js";
 import { openHubPublisher, type PublishTo } from "./publish/hub-publisher.js";
@@ -41,7 +46,7 @@ import { builtinCalibrationText, namedDataSets, readTextFiles } from "./source/t
 
 export { InputError } from "./errors.js";
 export { VERSION } from "./version.js";
-export type { Overview, Published, PublishTo, PushEvent, Speed, SurveyEvent, SurveyResult };
+export type { Adapter, Device, Overview, Published, PublishTo, PushEvent, Speed, SurveyEvent, SurveyResult };
 export type { SurveyedGroup, SurveyedLinear } from "./pipeline/survey.js";
 export type { ConvertEvent, EvaluateEvent, EvaluateSettings, Evaluation, Inspection, Plan, QuantizeEvent, QuantizeSettings, Report, RetryEvent };
 export type { LinearReport, PartSeconds } from "./report/report.js";
@@ -72,6 +77,10 @@ export interface QuantizeOptions extends QuantizeSettings {
   readonly keepShards?: boolean;
   /** Threads that compute. Default: as many as there are cores. */
   readonly threads?: number;
+  /** What gathers Hessians. `auto` (default): a GPU where there is a real one that is measured to be faster; a run that is taken up stays where it was. */
+  readonly device?: Device;
+  /** Whether the CPU goes on where a GPU fails, which is told. Default true. */
+  readonly fallback?: boolean;
   /** Called for everything there is to tell, in order. */
   readonly onEvent?: (event: QuantizeEvent) => void;
   /** Stops the run; what is finished is kept, and the same call goes on from there. */
@@ -84,8 +93,9 @@ export interface QuantizeOptions extends QuantizeSettings {
  * Throws `InputError` for everything that its caller can mend, before any work is lost.
  */
 export async function quantize(options: QuantizeOptions): Promise<Report> {
-  const { source: path, output, calibration, overwrite, push: to, keepShards, threads, onEvent, signal, ...settings } = options;
-  const engine = engineOf(threads);
+  const { source: path, output, calibration, overwrite, push: to, keepShards, threads, device = "auto", fallback, onEvent, signal, ...settings } = options;
+  const start = engineOf(threads);
+  if (!DEVICES.includes(device)) throw new InputError(`device is ${JSON.stringify(device)}; it must be one of ${DEVICES.join(", ")}`);
   if (keepShards === false && to === undefined) throw new InputError("shards can be given up only where they are pushed to the Hub; name a repo to push to");
   if (output === "") throw new InputError("output is empty; name a folder for the quantized checkpoint");
   const { format = FORMATS[0].name, alsoIn = [] } = settings;
@@ -110,6 +120,14 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
         throw new InputError(`${to.repo} is the source itself, and would be replaced; push to another repo, or name a branch by --revision`);
       }
       const publisher = to && (await publisherOf(to, onEvent, patience));
+      const engine = async (): Promise<Engine> => {
+        // Nothing is gathered to round to nearest.
+        if (prepared.settings.method === "rtn" && prepared.settings.targetBits === undefined) return start();
+        const earlier = device !== "auto" || overwrite === true ? undefined : (begun ?? (await readerOf(folder)(REPORT_FILE)));
+        const chosen = await chooseDevice(await start(), earlier === undefined ? device : describesGpu(engineOfRun(earlier) ?? "") ? "gpu" : "cpu", fallback === false);
+        onEvent?.({ type: "device", engine: chosen.engine.description, why: chosen.why });
+        return chosen.engine;
+      };
       report = await runQuantize({
         source, sink, prepared,
         engine,
@@ -353,6 +371,34 @@ export async function inspect(path: string, { signal, onEvent }: InspectOptions 
     return await inspectCheckpoint(source, single ? basename(path) : undefined);
   } finally {
     await source.close();
+  }
+}
+
+/** What there is to compute with. Speeds are multiplications and additions a second of Hessian updates, as `quantize` measures them. */
+export interface Devices {
+  readonly cpu: { readonly engine: string; readonly speed: number };
+  /** The fastest first; that one is measured, and is what `quantize` would take. */
+  readonly gpus: readonly (Adapter & { readonly speed?: number })[];
+  /** Why there is no GPU, or why it cannot be used, and what would help. */
+  readonly problem?: string;
+}
+
+/** Lists the GPUs of this machine and measures what they would bring. */
+export async function devices({ threads }: { readonly threads?: number } = {}): Promise<Devices> {
+  const engine = await engineOf(threads)();
+  try {
+    const cpu = { engine: engine.description, speed: await cpuSpeed(engine) };
+    let gpus: readonly Adapter[] = [];
+    try {
+      gpus = await listAdapters();
+      const gpu = await createGpuEngine(engine);
+      const speed = await gpuSpeed(gpu).finally(() => gpu.release());
+      return { cpu, gpus: gpus.map((adapter, i) => (i === 0 ? { ...adapter, speed } : adapter)) };
+    } catch (error) {
+      return { cpu, gpus, problem: error instanceof Error ? error.message : String(error) };
+    }
+  } finally {
+    await engine.close();
   }
 }
 

@@ -3,6 +3,7 @@ import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { InputError, VERSION } from "../index.js";
 import * as convertCommand from "./convert.js";
+import * as devicesCommand from "./devices.js";
 import * as evalCommand from "./eval.js";
 import { givenTwice } from "./given-twice.js";
 import * as inspectCommand from "./inspect.js";
@@ -43,7 +44,8 @@ await yargs(args)
   .command(pushCommand.command, pushCommand.describe, pushCommand.builder, (args) => pushCommand.run(args, signal))
   .command(inspectCommand.command, inspectCommand.describe, inspectCommand.builder, (args) => inspectCommand.run(args, signal))
   .command(convertCommand.command, convertCommand.describe, convertCommand.builder, (args) => convertCommand.run(args, signal))
-  .demandCommand(1, "Say what to do: plan, quantize, survey, eval, push, inspect or convert")
+  .command(devicesCommand.command, devicesCommand.describe, devicesCommand.builder, (args) => devicesCommand.run(args))
+  .demandCommand(1, "Say what to do: plan, quantize, survey, eval, push, inspect, convert or devices")
   .strict()
   .version(VERSION)
   .alias({ h: "help", v: "version" })

@@ -1,4 +1,5 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
+import { DEVICES } from "../engine/device.js";
 import { InputError, planQuantize, quantize, type BitsMix, type LinearReport, type Published, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
 import { withinLayer } from "../pipeline/overview.js";
 import { publishedLine, publishOptions } from "./push.js";
@@ -15,6 +16,8 @@ export function builder(yargs: Argv) {
     .option("output", { alias: "o", describe: "folder for the quantized checkpoint [with --push: the repo's name, in this folder]", type: "string" })
     .option("push", { type: "string", describe: "publish it on the Hub as org/name: shards go up while later layers compute, one commit at the end shows all" })
     .option("no-keep", { type: "boolean", describe: "with --push: delete each shard here once the Hub has confirmed its SHA-256" })
+    .option("device", { choices: DEVICES, default: "auto" as const, describe: "what gathers Hessians; auto: a GPU where there is a real one that is faster (see: shardsmith devices)" })
+    .option("fallback", { type: "boolean", default: true, describe: "let the CPU go on where a GPU fails; --no-fallback: end the run" })
     .option("overwrite", { type: "boolean", default: false, describe: "replace what the output folder holds" })
     .option("dry-run", { type: "boolean", default: false, describe: "say what would be done, and do nothing" })
     .option("json", { type: "boolean", default: false, describe: "print one event a line, as JSON" });
@@ -32,7 +35,7 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   const keepShards = !args.keep.some((pattern: unknown) => pattern === false);
   const onEvent = args.json ? (event: QuantizeEvent) => void process.stdout.write(`${JSON.stringify(event)}\n`) : new QuantizeReporter(settings.alsoIn?.length ? `${output}/${String(settings.format)}` : output, args.createPr).onEvent;
   await quantize({
-    ...settings, output, overwrite: args.overwrite, keepShards, signal, onEvent,
+    ...settings, output, overwrite: args.overwrite, device: args.device, fallback: args.fallback, keepShards, signal, onEvent,
     ...(args.push !== undefined && { push: { repo: args.push, private: args.private, createPr: args.createPr, ...(args.revision !== undefined && { revision: args.revision }) } }),
     ...(args.calibration !== undefined && { calibration: args.calibration }),
     ...(args.threads !== undefined && { threads: args.threads }),
@@ -108,6 +111,9 @@ class QuantizeReporter {
         if (event.parts.length > 1 || event.parts.some(({ dataSet }) => dataSet !== undefined)) {
           for (const part of event.parts) this.status.print(`  ${calibrationPart(part)}`);
         }
+        break;
+      case "device":
+        this.status.print(`Hessians are gathered ${event.why}`);
         break;
       case "resume":
         this.status.print(`Going on at layer ${String(event.layer)}, where an earlier run stopped`);

@@ -27,6 +27,8 @@ export type QuantizeEvent =
       /** Why these texts, where nobody chose them. */
       readonly why?: string;
     }
+  /** What computes, and in one line where Hessians are gathered and why. */
+  | { readonly type: "device"; readonly engine: string; readonly why: string }
   /** An interrupted run is taken up at this layer. */
   | { readonly type: "resume"; readonly layer: number }
   | {

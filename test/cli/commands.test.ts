@@ -13,7 +13,7 @@ const events = (stdout: string): Record<string, unknown>[] => stdout.split("\n")
 
 describe("wrong usage ends with 2 and a line that helps", () => {
   it.each([
-    [[], "Say what to do: plan, quantize, survey, eval, push or inspect"],
+    [[], "Say what to do: plan, quantize, survey, eval, push, inspect, convert or devices"],
     [["quantize"], "Not enough non-option arguments: got 0, need at least 1"],
     [["quantize", "x", "-o", "y", "--bits", "5"], "Argument: bits, Given: 5, Choices: 2, 3, 4, 8"],
     [["quantize", "x", "-o", "y", "--sparkle"], "Unknown argument: sparkle"],

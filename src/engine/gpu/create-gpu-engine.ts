@@ -13,16 +13,6 @@ const HESSIANS_BY = "; Hessians by gpu.js on ";
 /** Whether this describes an engine that gathers Hessians on a GPU. */
 export const describesGpu = (description: string): boolean => description.includes(HESSIANS_BY);
 
-/** The adapters of this machine, the fastest first. Throws `InputError` saying what is missing where there is none. */
-export async function listAdapters(): Promise<readonly Adapter[]> {
-  const thread = startThread();
-  try {
-    return await thread.request<Adapter[]>("adapters", []);
-  } finally {
-    await thread.close();
-  }
-}
-
 export interface GpuEngineOptions {
   /** Throw `InputError` after a fault of the GPU, rather than let the engine do its work. */
   readonly strict?: boolean;
@@ -35,6 +25,8 @@ export interface GpuEngine extends Engine {
   readonly adapter: Adapter;
   /** Waits until the GPU has done all that it was given. */
   settle(): Promise<void>;
+  /** Gives the GPU back; the engine beneath stays open. */
+  release(): Promise<void>;
 }
 
 /**
@@ -43,7 +35,7 @@ export interface GpuEngine extends Engine {
  * @throws {InputError} where there is no GPU, saying what is missing; `engine` is left open
  */
 export async function createGpuEngine(engine: Engine, { strict = false, cut }: GpuEngineOptions = {}): Promise<GpuEngine> {
-  const thread = startThread();
+  const thread = new Thread(new URL("./worker.js", import.meta.url));
   const adapter = await thread.request<Adapter>("open", [cut]).catch(async (error: unknown) => {
     await thread.close();
     throw error;
@@ -83,8 +75,14 @@ export async function createGpuEngine(engine: Engine, { strict = false, cut }: G
     };
   };
 
+  const release = async (): Promise<void> => {
+    await thread.request("destroy", []).catch(() => undefined);
+    await thread.close();
+  };
+
   return {
     ...engine,
+    release,
     description: `${engine.description}${HESSIANS_BY}${adapter.name}`,
     adapter,
     settle: () => ask("settle", []),
@@ -105,10 +103,7 @@ export async function createGpuEngine(engine: Engine, { strict = false, cut }: G
       };
     },
     async close() {
-      const stopped = thread.request("destroy", []).catch(() => undefined).then(() => thread.close());
-      await Promise.all([engine.close(), stopped]);
+      await Promise.all([engine.close(), release()]);
     },
   };
 }
-
-const startThread = (): Thread => new Thread(new URL("./worker.js", import.meta.url));

@@ -15,7 +15,6 @@ export interface Added {
 let hessians: DeviceHessians | undefined;
 
 serve({
-  adapters: async (): Promise<Adapter[]> => (await native(adapters)).map(describe),
   /** Opens the first adapter. */
   open: (cut?: Cut) => native(async (): Promise<Adapter> => {
     const [adapter] = await adapters();

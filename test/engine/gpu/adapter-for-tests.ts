@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { describe } from "vitest";
-import { listAdapters } from "#src/engine/gpu/create-gpu-engine.js";
+import { listAdapters } from "#src/engine/gpu/list-adapters.js";
 
 // Debian's chromium brings a GPU that the CPU plays. It serves where no other is named.
 const SWIFT_SHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";

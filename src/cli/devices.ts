@@ -1,0 +1,33 @@
+import type { Argv, ArgumentsCamelCase } from "yargs";
+import { gigaflops } from "../engine/hessian-speed.js";
+import { devices } from "../index.js";
+import { table } from "./table.js";
+import { formatBytes } from "./units.js";
+
+export const command = "devices";
+export const describe = "List what can gather Hessians, and how fast it does";
+
+export function builder(yargs: Argv) {
+  return yargs
+    .option("threads", { type: "number", describe: "threads of the CPU [default: one a core]" })
+    .option("json", { type: "boolean", default: false, describe: "print JSON" });
+}
+
+type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder>["parseAsync"]>>>;
+
+export async function run({ threads, json }: Arguments): Promise<void> {
+  const found = await devices(threads === undefined ? {} : { threads });
+  if (json) {
+    console.log(JSON.stringify(found));
+    return;
+  }
+  const { cpu, gpus, problem } = found;
+  console.log(table(["device", ">Hessians", ">largest buffer"], [
+    [`CPU: ${cpu.engine}`, gigaflops(cpu.speed), ""],
+    ...gpus.map(({ name, software, largestBuffer, speed }) => [`GPU: ${name}${software ? ", software" : ""}`, speed === undefined ? "" : gigaflops(speed), formatBytes(largestBuffer)]),
+  ]));
+  if (problem !== undefined) console.log(problem);
+  const [first] = gpus;
+  if (first?.speed === undefined) return;
+  console.log(!first.software && first.speed > cpu.speed ? `quantize takes ${first.name}.` : "quantize takes the CPU; --device gpu takes the GPU all the same.");
+}

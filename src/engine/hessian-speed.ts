@@ -1,0 +1,40 @@
+import type { Activations, Engine } from "./engine.js";
+
+/** What is measured: inputs, and tokens a batch. */
+export interface Measured {
+  readonly n: number;
+  readonly tokens: number;
+}
+
+const SECONDS = 0.25;
+
+/**
+ * Multiplications and additions a second of Hessian updates, of which the upper half alone is counted: n² · tokens in all.
+ * @param settle waits for what was given away and is not done yet
+ */
+export async function hessianSpeed(engine: Engine, { n, tokens }: Measured, settle: () => Promise<void> = () => Promise.resolve()): Promise<number> {
+  const hessian = await engine.hessian(n);
+  let x: Activations = { batch: 1, tokens, width: n, data: Float32Array.from({ length: n * tokens }, (_, i) => Math.sin(i)) };
+  const add = async (): Promise<void> => {
+    x = await hessian.add(x);
+  };
+  // The first one brings what it needs into memory.
+  await add();
+  await settle();
+  const start = performance.now();
+  let times = 0;
+  do {
+    await add();
+    times += 1;
+  } while (performance.now() - start < SECONDS * 1000);
+  await settle();
+  const seconds = (performance.now() - start) / 1000;
+  await hessian.finish();
+  return (times * n * n * tokens) / seconds;
+}
+
+/** "123 GFLOP/s" */
+export function gigaflops(flops: number): string {
+  const giga = flops / 1e9;
+  return `${giga >= 100 ? giga.toFixed(0) : giga.toPrecision(2)} GFLOP/s`;
+}
