@@ -15,8 +15,10 @@ export type JournalEntry =
   | { readonly run: RunIdentity }
   /** The tensors outside the layers (−1) or those of a layer are in their shards; the hidden states after it are in files, one a stream. */
   | { readonly layer: number; readonly linears: readonly LinearReport[]; readonly hidden?: readonly { readonly file: string; readonly size: number; readonly sha256: string }[] }
-  /** What a survey chose, by module name, so that a run that is taken up again is the same run; and what it read of a Hub, in a file. */
-  | { readonly choice: Readonly<Record<string, Wish>>; readonly kept?: { readonly size: number; readonly sha256: string; readonly ranges: readonly KeptRange[] } }
+  /** What a survey chose, by module name, so that a run that is taken up again is the same run. */
+  | { readonly choice: Readonly<Record<string, Wish>> }
+  /** What it read of a Hub is in a file. */
+  | { readonly kept: { readonly size: number; readonly sha256: string; readonly ranges: readonly KeptRange[] } }
   | { readonly shard: string; readonly size: number; readonly sha256: string }
   /** A Hub's repo has confirmed this shard, which may be gone from the output since. */
   | { readonly pushed: string; readonly to: string };

@@ -16,7 +16,7 @@ import { surveyModel } from "./survey.js";
 /** Beside the journal: what a survey read of a Hub. */
 const KEPT_FILE = "source.bin";
 
-type ChoiceEntry = Extract<JournalEntry, { readonly choice: unknown }>;
+type KeptEntry = Extract<JournalEntry, { readonly kept: unknown }>;
 
 interface Choice {
   readonly wishes: ReadonlyMap<string, Wish>;
@@ -30,7 +30,7 @@ export async function choiceOf(
 ): Promise<Choice> {
   const { prepared, sink, signal } = job;
   const made = entries.find((entry) => "choice" in entry);
-  if (made !== undefined) return { wishes: new Map(Object.entries(made.choice)), checkpoint: await readAgain(job, made) };
+  if (made !== undefined) return { wishes: new Map(Object.entries(made.choice)), checkpoint: await readAgain(job, entries.find((entry) => "kept" in entry)) };
   const { settings, plan } = prepared;
   const decoder = prepared.decoder!;
   const file = await fileToKeep(job, set.tokens, warnings);
@@ -42,7 +42,8 @@ export async function choiceOf(
     onLost: ({ message }) => { warnings.add(`${message}; the survey goes on without it`); },
   });
   const { wishes } = chooseBits(prepared, survey, targetBits);
-  await sink.log(JSON.stringify({ choice: Object.fromEntries(wishes), ...(file && { kept: await finished(file, kept!) }) } satisfies ChoiceEntry));
+  await sink.log(JSON.stringify({ choice: Object.fromEntries(wishes) } satisfies JournalEntry));
+  if (file !== undefined) await sink.log(JSON.stringify(await finished(file, kept!)));
   return { wishes, checkpoint };
 }
 
@@ -58,17 +59,18 @@ async function fileToKeep(job: QuantizeJob, tokens: number, warnings: Warnings):
 }
 
 /** Ends the keeping, and says what is kept, such that a run that is taken up can tell whether it still is. */
-async function finished(file: ScratchFile, kept: KeptSource): Promise<NonNullable<ChoiceEntry["kept"]>> {
+async function finished(file: ScratchFile, kept: KeptSource): Promise<KeptEntry> {
   const { size, ranges } = kept.keepNoMore();
   await file.sync();
   const sha256 = await file.hash(size);
   if (sha256 === undefined) throw new InputError(`${KEPT_FILE} is shorter than it was written: it changed under us`);
-  return { size, sha256, ranges };
+  return { kept: { size, sha256, ranges } };
 }
 
 /** The checkpoint of a run that is taken up: what the survey kept is read from its file, if it is as it was left. */
-async function readAgain({ prepared: { checkpoint }, source, sink }: QuantizeJob, { kept }: ChoiceEntry): Promise<Checkpoint> {
-  if (kept === undefined) return checkpoint;
+async function readAgain({ prepared: { checkpoint }, source, sink }: QuantizeJob, entry: KeptEntry | undefined): Promise<Checkpoint> {
+  if (entry === undefined) return checkpoint;
+  const { kept } = entry;
   const file = await sink.scratch(KEPT_FILE);
   return (await file.hash(kept.size)) === kept.sha256 ? checkpoint.through(new KeptSource(source, file, kept.ranges)) : checkpoint;
 }

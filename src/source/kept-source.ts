@@ -1,4 +1,4 @@
-import { joinRanges, type ByteRange, type FileRange } from "./ranges.js";
+import { joinRanges, type ByteRange, type FileRange, type JoinedRange } from "./ranges.js";
 import type { Source } from "./source.js";
 
 /** A file of one's own. */
@@ -43,17 +43,11 @@ export class KeptSource implements Source {
 
   async read(path: string, start: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
     const held = (this.kept.get(path) ?? []).filter((own) => own.start < end && own.end > start);
-    if (held.length === 0) {
-      const bytes = await this.source.read(path, start, end);
-      await this.keep(path, start, bytes);
-      return bytes;
-    }
+    if (held.length === 0) return this.fetch(path, { start, end, parts: [{ start, end }] });
     const bytes = new Uint8Array(end - start);
     // A few bytes that are held are read along where they lie between many that are not: requests cost more.
     for (const gap of joinRanges(gapsBetween(held, start, end))) {
-      const read = await this.source.read(path, gap.start, gap.end);
-      bytes.set(read, gap.start - start);
-      for (const part of gap.parts) await this.keep(path, part.start, read.subarray(part.start - gap.start, part.end - gap.start));
+      bytes.set(await this.fetch(path, gap), gap.start - start);
     }
     for (const own of held) {
       const from = Math.max(start, own.start);
@@ -64,6 +58,16 @@ export class KeptSource implements Source {
 
   fingerprint(path: string): Promise<string> {
     return this.source.fingerprint(path);
+  }
+
+  /** Reads, and keeps those parts that nothing holds yet. */
+  private async fetch(path: string, { start, end, parts }: JoinedRange<ByteRange>): Promise<Uint8Array<ArrayBuffer>> {
+    const before = this.hub?.bytesRead();
+    const bytes = await this.source.read(path, start, end);
+    // What came from the cache on this machine need not be kept.
+    const isNear = before !== undefined && this.hub?.bytesRead() === before;
+    if (!isNear) for (const part of parts) await this.keep(path, part.start, bytes.subarray(part.start - start, part.end - start));
+    return bytes;
   }
 
   private async keep(path: string, start: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -52,6 +52,23 @@ test("reads what is missing between in one, and once", async () => {
   expect(source.reads.slice(3)).toEqual(["a 100-120"]);
 });
 
+test("keeps nothing that did not come over the network", async () => {
+  const source = new MemorySource(contents());
+  let bytes = 0;
+  const cached = Object.assign(source, { hub: { repo: "org/name", commit: "c", bytesRead: () => bytes } });
+  const file = memoryFile();
+  const kept = new KeptSource(cached, file);
+  await kept.read("a", 0, 10);
+  expect(file.written).toBe(0);
+  const read = source.read.bind(source);
+  source.read = (path, start, end) => {
+    bytes += end - start;
+    return read(path, start, end);
+  };
+  await kept.read("a", 0, 10);
+  expect(file.written).toBe(10);
+});
+
 test("keeps no more once nobody will ask again, and still has what it kept", async () => {
   const source = new MemorySource(contents());
   const file = memoryFile();
