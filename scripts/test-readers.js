@@ -1,4 +1,4 @@
-// `npm run test:readers`: quantizes small models and has programs that others wrote load the result (scripts/readers/read.py).
+// `npm run test:readers`: quantizes small models and has programs that others wrote load the result (scripts/readers).
 // Skipped only where there is no Python; fails where a reader could not run. `-- NAME` runs the cases whose names hold NAME.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -28,6 +28,7 @@ const LM_HEAD_RUNS = [
   "--format compressed-tensors --bits 4 --group-size 32 --lm-head 8 --max-shard-size 300KB",
   "--format compressed-tensors --bits 4 --group-size 32 --lm-head 4 --no-sym",
   "--format mlx --bits 4 --group-size 32 --lm-head 8 --no-sym",
+  "--format onnx --bits 4 --group-size 32 --lm-head 8 --embeddings 4",
 ];
 const RUNS = [
   "--format gptq --bits 4 --group-size 32",
@@ -51,6 +52,9 @@ const RUNS = [
   "--format mlx --bits 3 --group-size 64 --no-sym",
   "--format mlx --bits 2 --group-size 32 --no-sym",
   "--format mlx --bits 4 --group-size 32 --no-sym --bits-for *.0.self_attn.q_proj=8 --bits-for *.o_proj=3 --keep *.1.self_attn.o_proj",
+  "--format onnx --bits 4 --group-size 64",
+  "--format onnx --bits 8 --group-size 32 --no-sym",
+  "--format onnx --bits 4 --group-size 32 --no-sym --embeddings 8 --bits-for *.0.self_attn.q_proj=8 --keep *.1.self_attn.o_proj",
   "--format gptq --bits 4 --group-size 32 --bits-for *.0.self_attn.q_proj=8 --bits-for *.o_proj=3 --keep *.1.self_attn.o_proj",
   "--format compressed-tensors --bits 4 --group-size 32 --bits-for *.0.self_attn.q_proj=8 --bits-for *.o_proj=8 --keep *.1.self_attn.o_proj",
 ];
@@ -98,8 +102,6 @@ async function main() {
       }
     }
   }
-  const manifest = join(scratch, "cases.json");
-  writeFileSync(manifest, JSON.stringify(cases));
   let passed = 0;
   const report = (result) => {
     if (result.versions) {
@@ -111,14 +113,24 @@ async function main() {
     console.log(`${result.ok ? "passed " : "FAILED "}  ${result.case}: ${result.check}: ${result.detail}`);
   };
   if ("hub".includes(wanted)) (await readFromHub()).forEach(report);
-  if (cases.length > 0) {
-    // GPTQModel starts a thread pool of its own per core.
-    const env = { ...process.env, GPTQMODEL_CPU_WORKERS: "2" };
-    for await (const result of runReader(join(root, ".venv/bin/python"), [join(root, "scripts/readers/read.py"), manifest], cases.map(({ name }) => name), env)) report(result);
-  }
+  const ofOnnx = cases.filter(({ name }) => name.includes("--format onnx"));
+  // Its optional packages are the binaries of one that it does not start without.
+  if (ofOnnx.length > 0) execFileSync("sh", [join(root, "scripts/install-reader.sh"), ".transformers-js", "--include=optional", "@huggingface/transformers@4.3.2"], { stdio: "inherit" });
+  for await (const result of readBy(process.execPath, "transformers-js.js", ofOnnx)) report(result);
+  for await (const result of readBy(join(root, ".venv/bin/python"), "read.py", cases.filter((one) => !ofOnnx.includes(one)))) report(result);
   for await (const result of compareTokens(wanted, scratch)) report(result);
   console.log(`${passed} passed, ${bad} failed`);
   return bad;
+}
+
+/** Has a program of scripts/readers read cases. */
+async function* readBy(command, program, cases) {
+  if (cases.length === 0) return;
+  const manifest = join(scratch, `${program}.json`);
+  writeFileSync(manifest, JSON.stringify(cases));
+  // GPTQModel starts a thread pool of its own per core.
+  const env = { ...process.env, GPTQMODEL_CPU_WORKERS: "2" };
+  yield* runReader(command, [join(root, "scripts/readers", program), manifest], cases.map(({ name }) => name), env);
 }
 
 /** Python's client reads from our Hub on loopback and writes to it, and we read from the cache that it leaves (scripts/readers/hub.py). */
