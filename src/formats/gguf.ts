@@ -26,6 +26,7 @@ export const gguf: Format = {
   scaleDtype: () => "F16",
   offsets: "float",
   kQuants: true,
+  embeddings: true,
   // Every block of 32 has a scale of its own, whether it differs from its neighbour's or not.
   groupSizes: [32],
   refusesRun({ bits, symmetric, order }) {

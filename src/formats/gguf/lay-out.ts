@@ -13,12 +13,12 @@ import { tokenizerKeys } from "./tokenizer-keys.js";
 import { ggufHeader, type GgufTensor } from "./write-header.js";
 
 /**
- * The one file of a model, whatever its size: `model-Q4_0.gguf`, after the type of most weights, by which the Hub, Ollama and LM Studio
+ * The one file of a model, whatever its size: `model-Q4_0.gguf`, after the type of most of its layers' weights, by which the Hub, Ollama and LM Studio
  * tell files apart. What the rope's frequencies are divided by comes first of the data; no tensor of the source, it counts as header.
  */
 export async function layOut(model: ModelToWrite): Promise<Shard> {
   const decoder = model.decoder!;
-  const type = commonest(model.linears);
+  const type = commonest(model.linears, decoder);
   const keys = [
     ...modelKeys(decoder, ARCHITECTURES.get(decoder.family)!, { ...nameOf(model.config), fileType: type.fileType, quantizer: model.quantizer }),
     ...await tokenizerKeys(model, decoder.vocabSize),
@@ -47,11 +47,12 @@ function tensorOf({ name, dtype, shape }: TensorSpec, decoder: Decoder): GgufTen
   return { name: ggufName(`${name.slice(0, -BLOCKS.length)}weight`, decoder)!, type: type.name, shape: [rows, blocks * type.weights], bytes };
 }
 
-/** The type in which most weights are stored. */
-function commonest(linears: readonly LinearPlan[]): BlockType {
+/** The type in which most of the layers' weights are stored: embeddings and lm_head do not count, as in llama.cpp's own names. */
+function commonest(linears: readonly LinearPlan[], { embedding, lmHead }: Decoder): BlockType {
   const weights = new Map<BlockType, number>();
-  for (const { scheme, outFeatures, inFeatures } of linears) {
-    const type = scheme && blockTypeOf(scheme);
+  for (const { name, scheme, outFeatures, inFeatures } of linears) {
+    const table = [embedding.tensor, lmHead.tensor].includes(`${name}.weight`);
+    const type = scheme && !table ? blockTypeOf(scheme) : undefined;
     if (type !== undefined) weights.set(type, (weights.get(type) ?? 0) + outFeatures * inFeatures);
   }
   return [...weights].sort(([, a], [, b]) => b - a)[0][0];

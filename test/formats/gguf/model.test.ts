@@ -132,8 +132,8 @@ async function written(family: string, changes: Record<string, unknown>, quantiz
       const [tensor] = gguf.pack(quantized, order === undefined ? linear : rowsInOrder(linear, order));
       parts.push({ spec: tensor, bytes: tensor.bytes });
     } else {
-      const { spec, convert } = container.stored({ name, dtype: "BF16", shape }, facts)!;
-      parts.push({ spec, bytes: convert(bytes) });
+      const stored = container.stored({ name, dtype: "BF16", shape }, facts)!;
+      parts.push({ spec: stored.spec, bytes: stored.convert(bytes) });
     }
   }
   const tokenizer = new Map(["tokenizer.json", "tokenizer_config.json"].map((name) => [name, Uint8Array.from(fixture(`demo-model/${name}`))]));
