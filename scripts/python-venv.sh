@@ -11,7 +11,7 @@ stamp=$venv/shardsmith-readers
 # GPTQModel looks at torch when it is installed, so torch comes first and build isolation is off.
 base="torch==2.15.0 numpy==2.4.6 setuptools==84.2.1 wheel packaging"
 readers="transformers==5.24.0 safetensors==0.8.0 tokenizers==0.23.3 huggingface_hub==2.4.0 accelerate==1.15.0
-  compressed-tensors==0.20.0 optimum==2.3.0 gptqmodel==7.7.0 mlx[cpu]==0.32.4 mlx-lm==0.32.2"
+  compressed-tensors==0.20.0 optimum==2.3.0 gptqmodel==7.7.0 mlx[cpu]==0.32.4 mlx-lm==0.32.2 gguf==0.19.0"
 wanted="$base $readers"
 
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
