@@ -48,8 +48,8 @@ const RUNS = [
   "--format awq --bits 4 --group-size 32 --no-sym --keep *.1.self_attn.o_proj --keep *.up_proj",
   "--format mlx --bits 4 --group-size 64 --max-shard-size 300KB",
   "--format mlx --bits 4 --group-size 32 --no-sym",
-  "--format mlx --bits 8 --group-size 32",
-  "--format mlx --bits 3 --group-size 64 --no-sym",
+  "--format mlx --bits 8 --group-size 32 --embeddings 4",
+  "--format mlx --bits 3 --group-size 64 --no-sym --embeddings 8",
   "--format mlx --bits 2 --group-size 32 --no-sym",
   "--format mlx --bits 4 --group-size 32 --no-sym --bits-for *.0.self_attn.q_proj=8 --bits-for *.o_proj=3 --keep *.1.self_attn.o_proj",
   "--format onnx --bits 4 --group-size 64",
@@ -116,21 +116,22 @@ async function main() {
   const ofOnnx = cases.filter(({ name }) => name.includes("--format onnx"));
   // Its optional packages are the binaries of one that it does not start without.
   if (ofOnnx.length > 0) execFileSync("sh", [join(root, "scripts/install-reader.sh"), ".transformers-js", "--include=optional", "@huggingface/transformers@4.3.2"], { stdio: "inherit" });
-  for await (const result of readBy(process.execPath, "transformers-js.js", ofOnnx)) report(result);
-  for await (const result of readBy(join(root, ".venv/bin/python"), "read.py", cases.filter((one) => !ofOnnx.includes(one)))) report(result);
+  const transformersJs = join(root, ".transformers-js/node_modules/@huggingface/transformers/dist/transformers.node.mjs");
+  for await (const result of readBy([process.execPath, join(root, "scripts/readers/transformers-js.js"), transformersJs], ofOnnx)) report(result);
+  for await (const result of readBy([join(root, ".venv/bin/python"), join(root, "scripts/readers/read.py")], cases.filter((one) => !ofOnnx.includes(one)))) report(result);
   for await (const result of compareTokens(wanted, scratch)) report(result);
   console.log(`${passed} passed, ${bad} failed`);
   return bad;
 }
 
-/** Has a program of scripts/readers read cases. */
-async function* readBy(command, program, cases) {
+/** Has a program read cases, whose list is the last of its arguments. */
+async function* readBy([program, ...args], cases) {
   if (cases.length === 0) return;
-  const manifest = join(scratch, `${program}.json`);
+  const manifest = join(scratch, "cases.json");
   writeFileSync(manifest, JSON.stringify(cases));
   // GPTQModel starts a thread pool of its own per core.
   const env = { ...process.env, GPTQMODEL_CPU_WORKERS: "2" };
-  yield* runReader(command, [join(root, "scripts/readers", program), manifest], cases.map(({ name }) => name), env);
+  yield* runReader(program, [...args, manifest], cases.map(({ name }) => name), env);
 }
 
 /** Python's client reads from our Hub on loopback and writes to it, and we read from the cache that it leaves (scripts/readers/hub.py). */

@@ -1,16 +1,15 @@
 // Reads ONNX models with transformers.js, and compares with what Shardsmith computed itself.
 //
-//     transformers-js.js CASES.json
+//     transformers-js.js MODULE CASES.json
 //
-// As read.py: CASES.json is a list of {name, folder, ours, text}; one line of JSON a check, {case, check, ok, detail}, and "done" at the end of a case.
+// MODULE is the path of transformers.js. As read.py: CASES.json is a list of {name, folder, ours, text}; one line of JSON a check, {case, check, ok, detail}, and "done" at the end of a case.
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { basename, dirname } from "node:path";
 import { toFloat32 } from "#src/safetensors/floats.js";
 import { parseHeader } from "#src/safetensors/header.js";
 
-const require = createRequire(new URL("../../.transformers-js/", import.meta.url));
-const { AutoModelForCausalLM, AutoTokenizer, env, pipeline, Tensor } = require("@huggingface/transformers");
+const [module, manifest] = process.argv.slice(2);
+const { AutoModelForCausalLM, AutoTokenizer, env, pipeline, Tensor } = await import(module);
 env.allowRemoteModels = false;
 
 /** Of the largest logit. */
@@ -81,7 +80,7 @@ const CHECKS = {
 };
 
 report({ versions: `transformers.js ${env.version}` });
-for (const { name, folder, ours, text } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
+for (const { name, folder, ours, text } of JSON.parse(readFileSync(manifest, "utf8"))) {
   const { tokens, logits } = readOurs(ours);
   env.localModelPath = dirname(folder);
   for (const [check, run] of Object.entries(CHECKS)) {
