@@ -3,8 +3,8 @@ import { QUALITIES, resolveSettings, type QuantizeSettings } from "#src/pipeline
 
 it("fills in what an expert would choose", () => {
   expect(resolveSettings({})).toEqual({
-    method: "gptq", bits: 4, groupSize: undefined, format: "gptq", alsoIn: [], symmetric: true, order: "group-aware", damp: 0.01, shrink: 0.1,
-    ...QUALITIES.balanced, keep: [], bitsFor: [], targetBits: undefined, lmHead: undefined,
+    method: "gptq", bits: 4, groupSize: undefined, format: "gptq", alsoIn: [], symmetric: true, kQuant: false, order: "group-aware", damp: 0.01, shrink: 0.1,
+    ...QUALITIES.balanced, keep: [], bitsFor: [], targetBits: undefined, lmHead: undefined, embeddings: undefined,
     samples: 128, sequenceLength: undefined, seed: 0, maxShardSize: 5e9, memory: 2e9,
   });
 });
