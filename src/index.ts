@@ -231,8 +231,9 @@ export async function push(options: PushOptions): Promise<Published> {
   return publishFinished(finishedFolder(folder), () => publisherOf(to, emit, patienceOf(signal, emit)), emit);
 }
 
-function publisherOf(to: PublishTo, onEvent: ((event: PushEvent) => void) | undefined, patience: SteadyOptions): Promise<Publisher> {
-  return hubOfEnvironment().then((hub) => openHubPublisher(hub, to, { ...patience, ...(onEvent && { onBytes: uploadTeller(onEvent) }) }));
+async function publisherOf(to: PublishTo, onEvent: ((event: PushEvent) => void) | undefined, patience: SteadyOptions): Promise<Publisher> {
+  if (hubCacheOfEnvironment().offline) throw new InputError(`${to.repo}: HF_HUB_OFFLINE is set, so that nothing can be published; unset it`);
+  return openHubPublisher(await hubOfEnvironment(), to, { ...patience, ...(onEvent && { onBytes: uploadTeller(onEvent) }) });
 }
 
 /** How requests to a Hub end, and who is told that one is made again. */

@@ -25,6 +25,11 @@ it("takes a model of the Hub from the cache on this machine, with the same resul
   expect((JSON.parse(readFileSync(join(ofHub, "shardsmith.json"), "utf8")) as { hub: object }).hub).toMatchObject({ repo: "org/demo", commit: COMMIT });
 });
 
+it("publishes nothing when it is told to be offline", async () => {
+  const { code, stderr } = await shardsmith(["quantize", "org/demo", "-o", join(root, "pushed"), "--method", "rtn", "--group-size", "32", "--push", "me/new"], undefined, offline);
+  expect([code, stderr]).toEqual([1, "me/new: HF_HUB_OFFLINE is set, so that nothing can be published; unset it\n"]);
+});
+
 it("says what the cache lacks", async () => {
   expect(await shardsmith(["plan", "org/other"], undefined, offline)).toEqual({
     code: 1, stdout: "",

@@ -70,6 +70,7 @@ it("nor where a token is refused in the middle, errors repeat the request, and t
   ];
   try {
     const seen: string[] = [];
+    faults.push({ at: /^GET \/api\/models\/org\/demo\/revision\//, kind: "reset" });
     for (const [at, kind, message] of refusals) {
       faults.push({ at, kind });
       const { code, stdout, stderr } = await run("faulty", "--json");
@@ -77,6 +78,7 @@ it("nor where a token is refused in the middle, errors repeat the request, and t
       expect(faults).toEqual([]);
       seen.push(stdout, stderr);
     }
+    expect(JSON.parse(seen[0].split("\n")[0])).toMatchObject({ type: "retry", request: `GET ${hub.url}/api/models/org/demo/revision/main`, why: "the connection was cut", next: 2, tries: 6, seconds: expect.any(Number) as number });
     everywhere = "elsewhere";
     faults.push({ at: /^PUT /, kind: "reset" });
     // Other weights, of which the Hub has none yet.
