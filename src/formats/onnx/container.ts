@@ -44,7 +44,7 @@ export const container: Container = {
     });
     const file = `model${suffix}.onnx`;
     const start = packTables(tables, `${file}_data`);
-    const shards = dataFiles(`onnx/${file}_data`, start.bytes, outputs);
+    const shards = dataFiles(`onnx/${file}_data`, start, outputs);
     const weights = shards.flatMap((shard) => shard.tensors.map((tensor): OnnxWeight =>
       ({ ...tensor, type: ELEMENT_OF.get(tensor.dtype)!, file: shard.file.replace(/^onnx\//, "") })));
     const codes = weights.find(({ name }) => name.startsWith(`${decoder!.embedding.tensor}_Q`));
@@ -57,10 +57,17 @@ export const container: Container = {
   },
 };
 
+// It is asked of every tensor, and takes all layers.
+const computedWith = new WeakMap<Decoder, ReadonlySet<string>>();
+
 /** Every tensor that the decoder computes with. */
-function tensorsOf(decoder: Decoder): Set<string> {
+function tensorsOf(decoder: Decoder): ReadonlySet<string> {
+  const known = computedWith.get(decoder);
+  if (known !== undefined) return known;
   const layers = Array.from({ length: decoder.layers }, (_, layer) => decoder.tensorsOf(layer)).flat();
-  return new Set([decoder.embedding.tensor, ...layers, decoder.finalNorm.tensor, decoder.lmHead.tensor]);
+  const names = new Set([decoder.embedding.tensor, ...layers, decoder.finalNorm.tensor, decoder.lmHead.tensor]);
+  computedWith.set(decoder, names);
+  return names;
 }
 
 /** transformers.js' name for a model of so many bits, and how its files are told from others. */
@@ -73,15 +80,19 @@ function labelOf(linears: readonly LinearPlan[]): (typeof LABELS)[4 | 8] {
   return weights(8) > weights(4) ? LABELS[8] : LABELS[4];
 }
 
-/** The tables' bytes, and where in `file` they lie when it begins with them. */
-function packTables(tables: readonly RotaryTable[], file: string): { readonly bytes: Uint8Array<ArrayBuffer>; readonly weights: readonly OnnxWeight[] } {
-  let end = 0;
-  const weights = tables.map(({ name, shape, values }): OnnxWeight => {
-    const start = aligned(end, values.byteLength);
-    end = start + values.byteLength;
-    return { name, type: "float32", shape, file, start, end };
+/** Where in `file` the tables lie when it begins with them, and their bytes. */
+function packTables(tables: readonly RotaryTable[], file: string) {
+  let size = 0;
+  const weights = tables.map(({ name, shape }): OnnxWeight => {
+    const length = byteSize("F32", shape);
+    const start = aligned(size, length);
+    size = start + length;
+    return { name, type: "float32", shape, file, start, end: size };
   });
-  const bytes = new Uint8Array(end);
-  tables.forEach(({ values }, i) => bytes.set(new Uint8Array(values.buffer), weights[i].start));
-  return { bytes, weights };
+  const bytes = (): Uint8Array<ArrayBuffer> => {
+    const all = new Uint8Array(size);
+    tables.forEach(({ values }, i) => all.set(new Uint8Array(values().buffer), weights[i].start));
+    return all;
+  };
+  return { weights, size, bytes };
 }

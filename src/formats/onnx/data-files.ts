@@ -16,20 +16,26 @@ export const aligned = (at: number, bytes: number): number => {
   return Math.ceil(at / to) * to;
 };
 
+/** What a file begins with. */
+interface Start {
+  readonly size: number;
+  readonly bytes: () => Uint8Array<ArrayBuffer>;
+}
+
 /**
  * Lays tensors out over files of raw bytes, in the order given: `name`, and as transformers.js counts on, `name_1` …, each of at most
  * `largest` bytes, except where one tensor alone is larger.
- * @param start what the first file begins with
+ * @param start what the first file begins with; its bytes are asked for when they are written
  */
-export function dataFiles(name: string, start: Uint8Array<ArrayBuffer>, specs: readonly TensorSpec[], largest = LARGEST_FILE): Shard[] {
-  const shards: { file: string; header: Uint8Array<ArrayBuffer>; tensors: TensorEntry[]; size: number }[] = [];
-  const open = (header: Uint8Array<ArrayBuffer>) => shards.push({ file: shards.length === 0 ? name : `${name}_${shards.length}`, header, tensors: [], size: header.length });
+export function dataFiles(name: string, start: Start, specs: readonly TensorSpec[], largest = LARGEST_FILE): Shard[] {
+  const shards: (Shard & { tensors: TensorEntry[]; size: number })[] = [];
+  const open = ({ size, bytes }: Start) => shards.push({ file: shards.length === 0 ? name : `${name}_${shards.length}`, get header() { return bytes(); }, tensors: [], size });
   open(start);
   for (const spec of specs) {
     const bytes = byteSize(spec.dtype, spec.shape);
     let shard = shards.at(-1)!;
     if (shard.size > 0 && aligned(shard.size, bytes) + bytes > largest) {
-      open(new Uint8Array());
+      open({ size: 0, bytes: () => new Uint8Array() });
       shard = shards.at(-1)!;
     }
     const at = aligned(shard.size, bytes);

@@ -14,7 +14,8 @@ const LOGITS = "logits";
 export interface RotaryTable {
   readonly name: string;
   readonly shape: readonly [positions: number, half: number];
-  readonly values: Float32Array<ArrayBuffer>;
+  /** Computed when it is asked for: a long context's tables take a second, and tens of megabytes. */
+  readonly values: () => Float32Array<ArrayBuffer>;
 }
 
 const TABLE = "rotary.";
@@ -193,7 +194,7 @@ class DecoderGraph {
     if (!this.ropes.includes(rope)) this.ropes.push(rope);
     const name = `${TABLE}${this.ropes.indexOf(rope)}.${wave}`;
     const { positions } = this.parts;
-    if (!this.tables.has(name)) this.tables.set(name, { name, shape: [positions, headDim / 2], values: source.table(positions) });
+    if (!this.tables.has(name)) this.tables.set(name, { name, shape: [positions, headDim / 2], values: () => source.table(positions) });
     return name;
   }
 

@@ -60,7 +60,7 @@ describe("data files", () => {
   const spec = (name: string, size: number): TensorSpec => ({ name, dtype: "U8", shape: [size] });
 
   it("have what they begin with, and then the tensors, small ones at multiples of 64 and large ones of 4096 bytes", () => {
-    const [file, ...others] = dataFiles("m.onnx_data", new Uint8Array(10), [spec("a", 3), spec("b", 1 << 20), spec("c", 1)]);
+    const [file, ...others] = dataFiles("m.onnx_data", { size: 10, bytes: () => new Uint8Array(10) }, [spec("a", 3), spec("b", 1 << 20), spec("c", 1)]);
     expect(others).toEqual([]);
     expect(file.header).toHaveLength(10);
     expect(file.tensors.map(({ start, end }) => [start, end])).toEqual([[64, 67], [4096, 4096 + (1 << 20)], [4096 + (1 << 20), 4097 + (1 << 20)]]);
@@ -68,7 +68,7 @@ describe("data files", () => {
   });
 
   it("are as many as the largest that browsers take demands, named as transformers.js counts them", () => {
-    const files = dataFiles("m.onnx_data", new Uint8Array(100), [spec("a", 28), spec("b", 300), spec("c", 64), spec("d", 128)], 256);
+    const files = dataFiles("m.onnx_data", { size: 100, bytes: () => new Uint8Array(100) }, [spec("a", 28), spec("b", 300), spec("c", 64), spec("d", 128)], 256);
     expect(files.map(({ file, size, tensors }) => [file, size, tensors.map(({ name }) => name)])).toEqual([
       ["m.onnx_data", 156, ["a"]], ["m.onnx_data_1", 300, ["b"]], ["m.onnx_data_2", 192, ["c", "d"]],
     ]);
