@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { runStages } from "#src/model/forward.js";
-import { capLogits, finalNormStage, lmHeadOf, logitsGraph } from "#src/model/head.js";
+import { capLogits, embeddingOf, finalNormStage, lmHeadOf, logitsGraph } from "#src/model/head.js";
 import { embedBatch } from "#src/pipeline/batches.js";
 import { openModel } from "#src/pipeline/model.js";
 import { tokenizerOf } from "#src/pipeline/tokenizer.js";
@@ -33,7 +33,7 @@ export async function writeOurLogits(folder, text, file) {
       { name: "logits", shape: [tokens.length, decoder.vocabSize], data },
       { name: "tokens", shape: [tokens.length], data: Float32Array.from(tokens) },
     ];
-    const tables = [lmHeadOf(decoder)].filter((linear) => linear !== undefined);
+    const tables = [lmHeadOf(decoder), embeddingOf(decoder)].filter((linear) => linear !== undefined);
     for (const { name, outFeatures, inFeatures } of [...stages.flatMap((stage) => stage.linears), ...tables]) {
       const plain = checkpoint.tensors.get(`${name}.weight`);
       // MLX calls packed ones so, too.

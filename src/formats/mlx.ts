@@ -18,6 +18,7 @@ const GROUP_SIZES = [32, 64, 128];
 export const mlx: Format = {
   name: "mlx",
   library: "mlx",
+  embeddings: true,
   // Products with codes are exact in float32 then, in whatever order a kernel multiplies and adds.
   scaleDtype: (modelDtype) => (modelDtype === "F32" ? "F16" : modelDtype),
   offsets: "float",

@@ -18,9 +18,9 @@ def float32(array):
 
 
 def dequantized(model):
-    """Name, module, and weight [out, in] of each packed linear, as MLX unpacks it in float32."""
+    """Name, module, and weight [out, in] of each packed linear or embedding, as MLX unpacks it in float32."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.QuantizedLinear):
+        if isinstance(module, (nn.QuantizedLinear, nn.QuantizedEmbedding)):
             scales, biases = module.scales.astype(mx.float32), module.biases.astype(mx.float32)
             weight = mx.dequantize(module.weight, scales, biases, group_size=module.group_size, bits=module.bits)
             yield name, module, torch.from_numpy(np.array(weight))
