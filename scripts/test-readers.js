@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { installLlamaCpp } from "./readers/llama-cpp.js";
 import { writeOurLogits } from "./readers/our-logits.js";
 import { runReader } from "./readers/run-reader.js";
 import { compareTokens } from "./readers/tokens.js";
@@ -27,6 +28,7 @@ const LM_HEAD_RUNS = [
   "--format compressed-tensors --bits 4 --group-size 32 --lm-head 4",
   "--format compressed-tensors --bits 4 --group-size 32 --lm-head 8 --max-shard-size 300KB",
   "--format compressed-tensors --bits 4 --group-size 32 --lm-head 4 --no-sym",
+  "--format gguf --bits 4 --lm-head 8 --embeddings 4",
   "--format mlx --bits 4 --group-size 32 --lm-head 8 --no-sym",
   "--format onnx --bits 4 --group-size 32 --lm-head 8 --embeddings 4",
 ];
@@ -46,6 +48,10 @@ const RUNS = [
   "--format awq --bits 4 --group-size 32 --max-shard-size 300KB",
   "--format awq --bits 4 --group-size 64 --no-sym",
   "--format awq --bits 4 --group-size 32 --no-sym --keep *.1.self_attn.o_proj --keep *.up_proj",
+  "--format gguf --bits 4",
+  "--format gguf --bits 4 --no-sym",
+  "--format gguf --bits 8 --embeddings 8",
+  "--format gguf --bits 4 --k-quant --embeddings 8 --bits-for *.0.self_attn.q_proj=8 --keep *.1.self_attn.o_proj",
   "--format mlx --bits 4 --group-size 64 --max-shard-size 300KB",
   "--format mlx --bits 4 --group-size 32 --no-sym",
   "--format mlx --bits 8 --group-size 32 --embeddings 4",
@@ -95,7 +101,7 @@ async function main() {
         execFileSync(process.execPath, [join(root, "dist/src/cli/main.js"), "quantize", model.folder, "-o", folder, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
         await writeOurLogits(folder, TEXT, ours);
         const { notices } = JSON.parse(await readFile(join(folder, "shardsmith.json"), "utf8"));
-        cases.push({ name, folder, ours, text: TEXT, cpuKernelRefuses: notices.some((notice) => notice.includes("the kernel that GPTQModel chooses on a CPU")) });
+        cases.push({ name, folder, ours, twin: `${ours}.twin.gguf`, text: TEXT, cpuKernelRefuses: notices.some((notice) => notice.includes("the kernel that GPTQModel chooses on a CPU")) });
       } catch (error) {
         bad += 1;
         console.log(`FAILED   ${name}: ${error.stderr?.toString() || error.stack}`);
@@ -113,12 +119,18 @@ async function main() {
     console.log(`${result.ok ? "passed " : "FAILED "}  ${result.case}: ${result.check}: ${result.detail}`);
   };
   if ("hub".includes(wanted)) (await readFromHub()).forEach(report);
+  const python = join(root, ".venv/bin/python");
+  const program = (name) => join(root, "scripts/readers", name);
+  const ofGguf = cases.filter(({ name }) => name.includes("--format gguf"));
+  for await (const result of readBy([python, program("gguf-file.py")], ofGguf)) report(result);
+  const llamaCpp = ofGguf.length > 0 ? installLlamaCpp() : undefined;
+  if (llamaCpp !== undefined) for await (const result of readBy([process.execPath, program("llama-logits.js"), llamaCpp], ofGguf)) report(result);
   const ofOnnx = cases.filter(({ name }) => name.includes("--format onnx"));
   // Its optional packages are the binaries of one that it does not start without.
   if (ofOnnx.length > 0) execFileSync("sh", [join(root, "scripts/install-reader.sh"), ".transformers-js", "--include=optional", "@huggingface/transformers@4.3.2"], { stdio: "inherit" });
   const transformersJs = join(root, ".transformers-js/node_modules/@huggingface/transformers/dist/transformers.node.mjs");
-  for await (const result of readBy([process.execPath, join(root, "scripts/readers/transformers-js.js"), transformersJs], ofOnnx)) report(result);
-  for await (const result of readBy([join(root, ".venv/bin/python"), join(root, "scripts/readers/read.py")], cases.filter((one) => !ofOnnx.includes(one)))) report(result);
+  for await (const result of readBy([process.execPath, program("transformers-js.js"), transformersJs], ofOnnx)) report(result);
+  for await (const result of readBy([python, program("read.py")], cases.filter((one) => ![...ofGguf, ...ofOnnx].includes(one)))) report(result);
   for await (const result of compareTokens(wanted, scratch)) report(result);
   console.log(`${passed} passed, ${bad} failed`);
   return bad;

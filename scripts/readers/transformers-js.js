@@ -5,8 +5,7 @@
 // MODULE is the path of transformers.js. As read.py: CASES.json is a list of {name, folder, ours, text}; one line of JSON a check, {case, check, ok, detail}, and "done" at the end of a case.
 import { readFileSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { toFloat32 } from "#src/safetensors/floats.js";
-import { parseHeader } from "#src/safetensors/header.js";
+import { readOurs } from "./read-ours.js";
 
 const [module, manifest] = process.argv.slice(2);
 const { AutoModelForCausalLM, AutoTokenizer, env, pipeline, Tensor } = await import(module);
@@ -17,16 +16,6 @@ const EXACT = 1e-4;
 const NEW_TOKENS = 24;
 
 const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
-
-/** `logits` and `tokens` of a file that our-logits.js wrote. */
-function readOurs(file) {
-  const bytes = new Uint8Array(readFileSync(file));
-  const { tensors } = parseHeader(bytes, bytes.length, file);
-  return Object.fromEntries(["logits", "tokens"].map((name) => {
-    const { start, end } = tensors.get(name);
-    return [name, toFloat32(bytes.slice(start, end), "F32")];
-  }));
-}
 
 const int64 = (tokens) => new Tensor("int64", BigInt64Array.from(tokens, BigInt), [1, tokens.length]);
 
