@@ -42,8 +42,10 @@ export async function createGpuEngine(engine: Engine, { strict = false, cut }: G
   });
   let nextId = 0;
   let failed = false;
+  let closed = false;
 
   const lost = (why: string): Error => {
+    if (closed) return new Error("The engine was closed.");
     failed = true;
     const error = new HessianLost(adapter.name, why);
     return strict ? new InputError(`${error.message}. Without --no-fallback the CPU would go on in its place`) : error;
@@ -103,6 +105,7 @@ export async function createGpuEngine(engine: Engine, { strict = false, cut }: G
       };
     },
     async close() {
+      closed = true;
       await Promise.all([engine.close(), release()]);
     },
   };

@@ -136,8 +136,10 @@ export class DeviceHessians {
   }
 
   /** Ends the device, and frees all that is on it. */
-  destroy(): void {
+  async destroy(): Promise<void> {
     this.device.destroy();
+    // Dawn ends the process where a thread ends that still waits for it.
+    await this.#queued.catch(() => undefined);
   }
 
   async #update(tile: Tile, { n, width }: Accumulator, a: DeviceMatrix, b: DeviceMatrix, symmetric: number): Promise<void> {

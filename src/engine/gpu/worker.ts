@@ -38,5 +38,5 @@ serve({
     return transferring(sums, [sums.sum.buffer, ...(sums.cross ? [sums.cross.buffer] : [])]);
   },
   /** Gives the GPU's memory back. */
-  destroy: () => { hessians?.destroy(); },
+  destroy: () => native(async () => hessians?.destroy()),
 });

@@ -71,6 +71,17 @@ describeGpu("a GPU's fault", () => {
     await engine.close();
   });
 
+  it("is none where the engine is closed in the middle of its work", async () => {
+    const engine = await createGpuEngine(await createOnnxEngine({ threads: 1 }));
+    const hessian = await engine.hessian(64);
+    const add = () => hessian.add({ batch: 1, tokens: 512, width: 64, data: new Float32Array(512 * 64) });
+    await add();
+    const [closing, adding] = [engine.close(), add().then(() => hessian.finish())];
+    await expect(adding).rejects.toThrow(new Error("The engine was closed."));
+    await closing;
+    await expect(engine.hessian(4)).rejects.toThrow(new Error("The engine was closed."));
+  });
+
   it("is no fault of a GPU that the CPU plays: it is only not chosen", async () => {
     const engine = await createOnnxEngine({ threads: 1 });
     const { engine: chosen, why } = await chooseDevice(engine, "auto", false);
@@ -90,7 +101,7 @@ describeGpu("a GPU's fault", () => {
     await hessians.create(1, 4, false);
     await hessians.create(2, 4, false);
     await hessians.add(1, 1, Float32Array.of(1, 2, 3, 4));
-    hessians.destroy();
+    await hessians.destroy();
     await expect(hessians.finish(1)).rejects.toThrow();
     await expect(hessians.add(2, 1, Float32Array.of(1, 2, 3, 4))).rejects.toThrow("WebGPU device was lost");
   });
