@@ -47,6 +47,8 @@ describe("K-quants", () => {
     const { plan: { notices }, shards } = await planQuantize({ source, format: "gguf", kQuant: true, bitsFor: [{ pattern: "*.v_proj", bits: 8 }] });
     expect(notices).toContain("Q4_1 instead of Q4_K: model.layers.*.self_attn.o_proj (4), because their input channels fill no whole super-blocks of 256");
     expect(shards.map(({ file }) => file)).toEqual(["model-Q4_K.gguf"]);
+    // As many as Q4_K and Q4_1 take, not as the 8 bits beside them would in super-blocks.
+    await expect(planQuantize({ source, format: "gguf", kQuant: true, targetBits: 4.4 })).rejects.toThrow("these linears take at least 4.53 bits a weight in the gguf format");
     await expect(planQuantize({ source, format: "gptq", kQuant: true })).rejects.toThrow("K-quants are for the format gguf by itself");
     await expect(planQuantize({ source, format: "gguf", kQuant: true, groupSize: 64 })).rejects.toThrow("group size is 64; K-quants have groups of 32");
   });

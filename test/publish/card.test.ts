@@ -157,6 +157,7 @@ it("gives a command of every option, which a shell takes", () => {
   --group-size 128 --format gptq --no-sym --order group-aware --search --refine 8 \\
   --awq --no-retarget --damp 0.01 --samples 16 --sequence-length 512 --seed 3 \\
   --calibration 'my text.txt'`);
+  expect(commandOf(report({ run: { ...report().run, format: "gguf", "k-quant": true } }))).toContain(" --format gguf --sym --k-quant ");
   expect(["/a/b.txt", "./c/", "allenai/c4:en", "the built-in text", "~/x"].map(withoutFolders)).toEqual(["b.txt", "c", "allenai/c4:en", "the built-in text", "x"]);
 });
 
