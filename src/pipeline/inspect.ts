@@ -2,6 +2,8 @@ import type { BitsMix, PackedFormat } from "../formats/format.js";
 import { InputError } from "../errors.js";
 import { readHeader } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
+import { knownDecoder } from "./known-decoder.js";
+import { checkPacked } from "./check-packed.js";
 import { openWeights } from "./open-weights.js";
 import { mixOf } from "./plan.js";
 
@@ -35,7 +37,10 @@ export async function inspectCheckpoint(source: Source, file: string | undefined
     const { tensors } = await readHeader(source, file, size);
     return describe(`${source.label}/${file}`, [...tensors.values()].map((tensor) => ({ ...tensor, file })));
   }
-  const { checkpoint: { tensors, config }, packed } = await openWeights(source);
+  const weights = await openWeights(source);
+  const { checkpoint: { tensors, config }, packed } = weights;
+  const decoder = packed && knownDecoder(weights.checkpoint);
+  if (decoder !== undefined) checkPacked(weights, decoder);
   const described = describe(source.label, [...tensors.values()]);
   const modelType = config["model_type"];
   const parts = packed === undefined ? [] : [...packed.suffixes, ...packed.optionalSuffixes];

@@ -1,14 +1,14 @@
 import { InputError } from "../errors.js";
 import type { PackedFormat } from "../formats/format.js";
-import { checkShapes } from "../model/check-shapes.js";
 import { decoderOf } from "../model/decoder-of.js";
-import type { Decoder, LinearSpec } from "../model/decoder.js";
-import { lmHeadOf, withOwnHead } from "../model/head.js";
+import type { Decoder } from "../model/decoder.js";
+import { withOwnHead } from "../model/head.js";
 import { dequantize, dequantizeRows } from "../quantize/dequantize.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import type { ReadRows, ReadTensor } from "../model/weights.js";
 import type { Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
+import { checkPacked } from "./check-packed.js";
 import { openWeights } from "./open-weights.js";
 import { packedLinears } from "./packed-linears.js";
 
@@ -27,33 +27,23 @@ export interface Model {
   readonly loadRows: ReadRows;
 }
 
-/** Everything of a decoder that may be packed: the linears of its layers, lm_head and the embedding. */
-function linearsIn(decoder: Decoder): LinearSpec[] {
-  const { vocabSize, hiddenSize, embedding } = decoder;
-  const tables = [lmHeadOf(decoder), { name: embedding.tensor.replace(/\.weight$/, ""), outFeatures: vocabSize, inFeatures: hiddenSize }];
-  const all = Array.from({ length: decoder.layers }, (_, layer) => decoder.stages(layer, 1).flatMap((stage) => stage.linears)).flat();
-  return [...all, ...tables.filter((table) => table !== undefined)];
-}
-
 /** Opens a model and checks that it has all its weights. Throws `InputError`. */
 export async function openModel(source: Source): Promise<Model> {
   const weights = await openWeights(source);
   const { checkpoint, packed } = weights;
   const decoder = withOwnHead(decoderOf(checkpoint.config, `${source.label}/config.json`), checkpoint.tensors);
-  const { parts, read } = packedLinears(weights);
-  /** Of each packed linear's weight: its module, and the shape that config.json implies. */
-  const linears = new Map<string, { readonly module: string; readonly shape: readonly number[] }>();
-  for (const { name, outFeatures, inFeatures } of linearsIn(decoder)) if (parts.has(name)) linears.set(`${name}.weight`, { module: name, shape: [outFeatures, inFeatures] });
-  checkShapes(decoder, new Map<string, { readonly shape: readonly number[] }>([...checkpoint.tensors, ...linears]), source.label);
+  const linears = checkPacked(weights, decoder);
+  const { read } = packedLinears(weights);
 
   /** Its codes; undefined for a tensor that is not packed. */
   async function unpack(name: string): Promise<QuantizedLinear | undefined> {
     const linear = linears.get(name);
     if (linear === undefined) return undefined;
-    const unpacked = await read(linear.module);
-    const { outFeatures, inFeatures } = unpacked;
-    if (outFeatures !== linear.shape[0] || inFeatures !== linear.shape[1]) {
-      throw new InputError(`${source.label}: ${linear.module} is packed as [${String(outFeatures)}, ${String(inFeatures)}], but config.json implies [${linear.shape.join(", ")}]`);
+    const unpacked = await read(linear.name);
+    // A format may keep the shape among its values.
+    const { outFeatures, inFeatures } = linear;
+    if (unpacked.outFeatures !== outFeatures || unpacked.inFeatures !== inFeatures) {
+      throw new InputError(`${source.label}: ${linear.name} is packed as [${String(unpacked.outFeatures)}, ${String(unpacked.inFeatures)}], but config.json implies [${String(outFeatures)}, ${String(inFeatures)}]`);
     }
     return unpacked;
   }

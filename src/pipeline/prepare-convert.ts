@@ -2,16 +2,16 @@ import { InputError } from "../errors.js";
 import type { FormatRun, LinearPlan, ModelFacts } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
 import { checkShapes } from "../model/check-shapes.js";
-import { decoderOf } from "../model/decoder-of.js";
-import type { Decoder } from "../model/decoder.js";
-import { embeddingOf, lmHeadOf, withOwnHead } from "../model/head.js";
+import { embeddingOf, lmHeadOf } from "../model/head.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import type { ScaleDtype } from "../quantize/scheme.js";
 import type { Report } from "../report/report.js";
 import type { TensorSpec } from "../safetensors/tensor.js";
 import type { Source } from "../source/source.js";
 import { reportBeside } from "./card.js";
+import { checkPacked } from "./check-packed.js";
 import { heldIn } from "./held-in.js";
+import { knownDecoder } from "./known-decoder.js";
 import { openWeights, type Weights } from "./open-weights.js";
 import { outputsFor, type Outputs } from "./outputs.js";
 import { packedLinears } from "./packed-linears.js";
@@ -52,6 +52,8 @@ export async function prepareConvert(source: Source, { format: name, maxShardSiz
   const { label } = source;
   if (packed === undefined) throw new InputError(`${label} is not quantized; quantize it first, in the format that is wanted`);
   if (packed.format === name) throw new InputError(`${label} is in the format ${name} already`);
+  const decoder = knownDecoder(checkpoint);
+  if (decoder !== undefined) checkPacked(weights, decoder);
   const { parts, read } = packedLinears(weights);
 
   /** Exactly as the format holds it, or refused. */
@@ -74,10 +76,9 @@ export async function prepareConvert(source: Source, { format: name, maxShardSiz
     tensors.set(`${module}.weight`, { name: `${module}.weight`, dtype: modelDtype ?? scheme.scaleDtype, shape: [outFeatures, inFeatures] });
     onLinear(plans.size, parts.size);
   }
+  if (decoder !== undefined) checkShapes(decoder, tensors, label);
   const quantized = [...plans.values()];
   const symmetric = quantized.every(({ scheme }) => scheme!.symmetric);
-  const decoder = knownDecoder(checkpoint.config, label, tensors);
-  if (decoder !== undefined) checkShapes(decoder, tensors, label);
   const model: ModelFacts = { config: withoutQuantization(checkpoint.config), decoder, tensors };
   const refusal = format.container?.refusesModel(model);
   if (refusal !== undefined) throw new InputError(`${label} cannot be converted to ${name}: ${refusal}`);
@@ -114,16 +115,6 @@ function linearsOf(model: ModelFacts, packed: ReadonlyMap<string, LinearPlan>, l
   const known = candidatesOf(model).map(({ name, outFeatures, inFeatures }) => packed.get(name) ?? { name, outFeatures, inFeatures, why: `it is not quantized in ${label}` });
   const names = new Set(known.map(({ name }) => name));
   return [...known, ...[...packed.values()].filter(({ name }) => !names.has(name))];
-}
-
-/** Undefined for an architecture that is not known. */
-function knownDecoder(config: ModelFacts["config"], label: string, tensors: ReadonlyMap<string, TensorSpec>): Decoder | undefined {
-  try {
-    return withOwnHead(decoderOf(config, `${label}/config.json`), tensors);
-  } catch (error) {
-    if (error instanceof InputError) return undefined;
-    throw error;
-  }
 }
 
 const DTYPES: Readonly<Record<string, ScaleDtype>> = { float16: "F16", bfloat16: "BF16", float32: "F32" };

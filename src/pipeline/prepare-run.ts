@@ -11,6 +11,7 @@ import { openCheckpoint, type Checkpoint } from "../source/checkpoint.js";
 import type { Source } from "../source/source.js";
 import { VERSION } from "../version.js";
 import { checkTarget } from "./choose-bits.js";
+import { knownDecoder } from "./known-decoder.js";
 import type { Wish } from "./module-rules.js";
 import { resolveSettings, type GroupSize, type QuantizeSettings, type ResolvedSettings } from "./options.js";
 import { planRun, type Plan } from "./plan.js";
@@ -46,7 +47,7 @@ export async function prepareRun(source: Source, given: QuantizeSettings): Promi
   const checkpoint = await openCheckpoint(source);
   const quantized = ["quantization_config", "quantization"].find((key) => checkpoint.config[key] !== undefined);
   if (quantized !== undefined) throw new InputError(`${source.label} is quantized already (config.json has a ${quantized}); quantize the original instead`);
-  const decoder = knownDecoder(checkpoint, settings);
+  const decoder = decoderFor(checkpoint, settings);
   if (decoder !== undefined) checkShapes(decoder, checkpoint.tensors, source.label);
   // Refused here, before anything is opened for writing.
   if (decoder !== undefined) sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, source.label);
@@ -98,17 +99,12 @@ export function sequenceLengthOf(asked: number | undefined, maxPositions: number
 /** Architectures of transformers whose linears are `Conv1D`: their weights lie transposed, [in, out], and say so nowhere. */
 const TRANSPOSED = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
 
-function knownDecoder(checkpoint: Checkpoint, settings: ResolvedSettings): Decoder | undefined {
+function decoderFor(checkpoint: Checkpoint, { method, targetBits }: ResolvedSettings): Decoder | undefined {
   const file = `${checkpoint.source.label}/config.json`;
-  const known = (): Decoder => withOwnHead(decoderOf(checkpoint.config, file), checkpoint.tensors);
-  if (settings.method !== "rtn" || settings.targetBits !== undefined) return known();
-  try {
-    return known();
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    const { model_type: type } = checkpoint.config;
-    if (TRANSPOSED.includes(String(type))) throw new InputError(`${file}: ${String(type)} stores its linears transposed (as Conv1D), which Shardsmith cannot quantize`);
-    // Rounding needs no forward pass, so an architecture that is not known is no obstacle to it.
-    return undefined;
-  }
+  if (method !== "rtn" || targetBits !== undefined) return withOwnHead(decoderOf(checkpoint.config, file), checkpoint.tensors);
+  // Rounding needs no forward pass, so an architecture that is not known is no obstacle to it.
+  const decoder = knownDecoder(checkpoint);
+  const { model_type: type } = checkpoint.config;
+  if (decoder === undefined && TRANSPOSED.includes(String(type))) throw new InputError(`${file}: ${String(type)} stores its linears transposed (as Conv1D), which Shardsmith cannot quantize`);
+  return decoder;
 }
