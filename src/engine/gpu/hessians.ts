@@ -44,7 +44,6 @@ export class DeviceHessians {
   readonly #upload: DeviceKernel;
   readonly #uploadOriginal: DeviceKernel;
   readonly #difference: DeviceKernel;
-  readonly #all = new Set<DeviceKernel>();
   readonly #spare: DeviceKernel[] = [];
   readonly #accumulators = new Map<number, Accumulator>();
   /** When what was queued before the last `add` is done. */
@@ -88,7 +87,8 @@ export class DeviceHessians {
     if (this.#spare.length === 0) this.#spare.push((await zero({ row: 0, col: 0 })).kernel);
     const lacking = await this.device.popErrorScope();
     if (lacking !== null) {
-      this.#dropSpare([...accumulator.hessian, ...(accumulator.cross ?? [])].map(({ kernel }) => kernel));
+      const kernels = [...accumulator.hessian, ...(accumulator.cross ?? [])].map(({ kernel }) => kernel);
+      for (const kernel of [...kernels, ...this.#spare.splice(0)]) kernel.destroy();
       throw new Error(`the device's memory does not hold the Hessian of ${n} inputs: ${lacking.message}`);
     }
     this.#accumulators.set(id, accumulator);
@@ -163,7 +163,7 @@ export class DeviceHessians {
         for (let j = 0; j < cols; j++) matrix[at + j] = from[4 * (j >> 1) + 2 * (i & 1) + (j & 1)];
       }
     }
-    // What a lost device left is zero, not what was summed.
+    // A kernel went wrong, or what it was given was: the CPU will tell which.
     if (matrix.some((value) => !Number.isFinite(value))) throw new Error("the device left NaN or infinity");
     return matrix;
   }
@@ -171,16 +171,7 @@ export class DeviceHessians {
   #take(): DeviceKernel {
     const spare = this.#spare.pop();
     if (spare !== undefined) return spare;
-    const kernel = new DeviceKernel(this.#gpuJs, this.#gpu, hessian, HESSIAN_ARGUMENTS, { rows: this.cut.rows });
-    this.#all.add(kernel);
-    return kernel;
-  }
-
-  #dropSpare(kernels: readonly DeviceKernel[]): void {
-    for (const kernel of [...kernels, ...this.#spare.splice(0)]) {
-      kernel.destroy();
-      this.#all.delete(kernel);
-    }
+    return new DeviceKernel(this.#gpuJs, this.#gpu, hessian, HESSIAN_ARGUMENTS, { rows: this.cut.rows });
   }
 
   #check(): void {
