@@ -7,6 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { makeDoubled } from "./readers/doubled.js";
+import { FAMILIES, makeFamily } from "./readers/families.js";
 import { installLlamaCpp } from "./readers/llama-cpp.js";
 import { writeOurLogits } from "./readers/our-logits.js";
 import { runReader } from "./readers/run-reader.js";
@@ -32,6 +34,13 @@ const LM_HEAD_RUNS = [
   "--format mlx --bits 4 --group-size 32 --lm-head 8 --no-sym",
   "--format onnx --bits 4 --group-size 32 --lm-head 8 --embeddings 4",
 ];
+/** For a model that is wide enough for super-blocks. */
+const K_QUANT_RUNS = [
+  "--format gguf --bits 4 --k-quant",
+  "--format gguf --bits 4 --k-quant --embeddings 4 --bits-for *.down_proj=8",
+];
+/** For every family that llama.cpp knows. */
+const FAMILY_RUNS = ["--format gguf --bits 4"];
 const RUNS = [
   "--format gptq --bits 4 --group-size 32",
   "--format gptq --bits 4 --group-size 64 --no-sym --max-shard-size 300KB",
@@ -86,7 +95,15 @@ async function main() {
   let bad = 0;
   const untied = join(scratch, "untied-model");
   makeUntied(MODELS[0].folder, untied);
-  for (const model of [...MODELS, { name: "untied", folder: untied, runs: LM_HEAD_RUNS }]) {
+  const doubled = join(scratch, "doubled-model");
+  makeDoubled(MODELS[0].folder, doubled);
+  const families = FAMILIES.map((family) => {
+    const folder = join(scratch, `${family.name}-model`);
+    makeFamily(family, join(root, "test/fixtures"), folder);
+    return { name: family.name, folder, runs: FAMILY_RUNS, calibration: ["--samples", "4", "--sequence-length", "32"], text: TEXT.slice(0, 40), exact: family.exact };
+  });
+  const made = [{ name: "untied", folder: untied, runs: LM_HEAD_RUNS }, { name: "doubled", folder: doubled, runs: K_QUANT_RUNS }, ...families];
+  for (const model of [...MODELS, ...made]) {
     if (model.optional && !existsSync(model.folder)) {
       console.log(`skipped  ${model.name}: ${model.folder} is not there`);
       continue;
@@ -97,11 +114,11 @@ async function main() {
       const folder = join(scratch, `${model.name}-${i}`);
       const ours = join(scratch, `${model.name}-${i}.ours`);
       try {
-        const flags = ["--samples", "16", "--sequence-length", "256", ...options.split(" ")];
-        execFileSync(process.execPath, [join(root, "dist/src/cli/main.js"), "quantize", model.folder, "-o", folder, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
-        await writeOurLogits(folder, TEXT, ours);
+        const { calibration = ["--samples", "16", "--sequence-length", "256"], text = TEXT } = model;
+        execFileSync(process.execPath, [join(root, "dist/src/cli/main.js"), "quantize", model.folder, "-o", folder, ...calibration, ...options.split(" ")], { stdio: ["ignore", "ignore", "pipe"] });
+        await writeOurLogits(folder, text, ours);
         const { notices } = JSON.parse(await readFile(join(folder, "shardsmith.json"), "utf8"));
-        cases.push({ name, folder, ours, twin: `${ours}.twin.gguf`, text: TEXT, cpuKernelRefuses: notices.some((notice) => notice.includes("the kernel that GPTQModel chooses on a CPU")) });
+        cases.push({ name, folder, ours, twin: `${ours}.twin.gguf`, exact: model.exact, text, cpuKernelRefuses: notices.some((notice) => notice.includes("the kernel that GPTQModel chooses on a CPU")) });
       } catch (error) {
         bad += 1;
         console.log(`FAILED   ${name}: ${error.stderr?.toString() || error.stack}`);
