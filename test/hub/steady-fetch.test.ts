@@ -186,9 +186,9 @@ it("takes silence for a failed try, before the headers and in a body", async () 
     if (requests === 3) response.end("whole");
   });
   const { said, ...options } = patient();
-  const response = await steadyFetch({ endpoint, fetch }, { ...options, stall: 30 })(`${endpoint}/x`);
+  const response = await steadyFetch({ endpoint, fetch }, { ...options, stall: 500 })(`${endpoint}/x`);
   expect(await response.text()).toBe("whole");
-  expect(said.map((line) => line.split(": ")[1].split(";")[0])).toEqual(["nothing was heard for 0.03 s", "nothing was heard for 0.03 s"]);
+  expect(said.map((line) => line.split(": ")[1].split(";")[0])).toEqual(["nothing was heard for 0.5 s", "nothing was heard for 0.5 s"]);
 });
 
 it("sends a Blob with its length, in a request that the server may refuse halfway", async () => {
