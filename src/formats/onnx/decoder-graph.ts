@@ -109,7 +109,8 @@ class DecoderGraph {
     // Only the rows of the tokens are made float32, not the table.
     if (plan?.scheme === undefined) this.nodes.push({ op: "Gather", inputs: [tensor, TOKENS], outputs: [rows] });
     else this.nodes.push(gatherNode(plan.name, plan.scheme, TOKENS, rows));
-    this.hidden = this.scaled(plan?.scheme === undefined ? this.cast(rows, this.parts.dtypeOf(tensor)) : rows, scale, "embedding.scaled");
+    const floats = plan?.scheme === undefined ? this.cast(rows, this.parts.dtypeOf(tensor)) : rows;
+    this.hidden = scale === 1 ? floats : this.scaled(floats, scale, "embedding.scaled");
   }
 
   layer(index: number): void {
@@ -126,8 +127,8 @@ class DecoderGraph {
     const { softcap } = lmHead;
     this.linear(lmHead.tensor, undefined, "head.x", softcap === undefined ? LOGITS : "head.logits");
     if (softcap === undefined) return;
-    const tanh = { op: "Tanh", inputs: [this.scaled("head.logits", 1 / softcap, "head.share")], outputs: ["head.tanh"] };
-    this.nodes.push(tanh);
+    this.scaled("head.logits", 1 / softcap, "head.share");
+    this.nodes.push({ op: "Tanh", inputs: ["head.share"], outputs: ["head.tanh"] });
     this.scaled("head.tanh", softcap, LOGITS);
   }
 
@@ -181,7 +182,6 @@ class DecoderGraph {
   }
 
   private scaled(x: string, factor: number, out: string): string {
-    if (factor === 1) return x;
     this.scalars.set(`${out}.factor`, factor);
     this.nodes.push({ op: "Mul", inputs: [x, `${out}.factor`], outputs: [out] });
     return out;
