@@ -10,8 +10,9 @@ import { BLOCK_WEIGHTS } from "./nibbles.js";
 export function halvesOfBlocks(values: Float32Array, { inFeatures, scheme: { groupSize } }: QuantizedLinear, what: string): Uint16Array {
   const bytes = fromFloat32(values, "F16");
   const held = toFloat32(bytes, "F16");
-  const lost = values.findIndex((value, i) => value !== held[i]);
-  if (lost >= 0) throw new InputError(`${what}: ${String(values[lost])} at ${String(lost)} does not fit F16`);
+  for (let i = 0; i < values.length; i++) {
+    if (values[i] !== held[i]) throw new InputError(`${what}: ${String(values[i])} at ${String(i)} does not fit F16`);
+  }
   const halves = new Uint16Array(bytes.buffer);
   const repeat = groupSize / BLOCK_WEIGHTS;
   if (repeat === 1) return halves;
@@ -26,7 +27,8 @@ export function floatsAt(packed: Uint16Array, first: number, stride: number, wha
   const halves = new Uint16Array(packed.length / stride);
   for (let i = 0; i < halves.length; i++) halves[i] = packed[i * stride + first];
   const floats = toFloat32(new Uint8Array(halves.buffer), "F16");
-  const strange = floats.findIndex((value) => !Number.isFinite(value));
-  if (strange >= 0) throw new InputError(`${what}: block ${String(strange)} holds ${String(floats[strange])}`);
+  for (let i = 0; i < floats.length; i++) {
+    if (!Number.isFinite(floats[i])) throw new InputError(`${what}: block ${String(i)} holds ${String(floats[i])}`);
+  }
   return floats;
 }

@@ -13,8 +13,7 @@ const HALVES = 10;
 export function packQ4_1(name: string, linear: QuantizedLinear): Uint8Array<ArrayBuffer> {
   const codes = codeWords(linear.codes);
   const scales = halvesOfBlocks(linear.scales, linear, `the scales of ${name}`);
-  const offsets = linear.offsets ?? linear.scales.map((scale, i) => 0 - scale * linear.zeros[i]);
-  const minimums = halvesOfBlocks(offsets, linear, `the minimums of ${name}`);
+  const minimums = halvesOfBlocks(linear.offsets ?? offsetsOf(linear), linear, `the minimums of ${name}`);
   const out = new Uint16Array(scales.length * HALVES);
   let seen = 0;
   for (let block = 0; block < scales.length; block++) {
@@ -24,6 +23,13 @@ export function packQ4_1(name: string, linear: QuantizedLinear): Uint8Array<Arra
   }
   checkNibbles(seen);
   return new Uint8Array(out.buffer);
+}
+
+/** What zero points come to as offsets. */
+function offsetsOf({ scales, zeros }: QuantizedLinear): Float32Array {
+  const offsets = new Float32Array(scales.length);
+  for (let i = 0; i < scales.length; i++) offsets[i] = 0 - scales[i] * zeros[i];
+  return offsets;
 }
 
 /**
