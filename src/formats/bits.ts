@@ -54,7 +54,8 @@ export function packBits(codes: Uint8Array, layout: PackedLayout): Uint32Array<A
   const { bits, lines, length, lineStride, codeStride, wordLineStride, wordStride } = layout;
   const words = wordsFor(length, bits);
   const out = new Uint32Array(lines * words);
-  const quads = (length + 3) >> 2;
+  // Of 4 bits, whole words at a time.
+  const quads = bits === 4 ? 2 * words : (length + 3) >> 2;
   const line = new Uint8Array(quads * 4);
   const line32 = new Uint32Array(line.buffer);
   const scratch = new Uint32Array(TILE * words);
@@ -79,6 +80,17 @@ function packLine(quads: Uint32Array, count: number, bits: Bits, out: Uint32Arra
   let seen = 0;
   if (bits === 8) {
     for (let i = 0; i < words; i++) out[at + i] = quads[i]!;
+    return seen;
+  }
+  if (bits === 4) {
+    for (let i = 0; i < words; i++) {
+      const low = quads[2 * i];
+      const high = quads[2 * i + 1];
+      seen |= low | high;
+      const lowPairs = (low | (low >>> 4)) & 0xff00ff;
+      const highPairs = (high | (high >>> 4)) & 0xff00ff;
+      out[at + i] = ((lowPairs | (lowPairs >>> 8)) & 0xffff) | ((highPairs | (highPairs >>> 8)) << 16);
+    }
     return seen;
   }
   const pairMask = ((1 << (2 * bits)) - 1) * 0x10001;
