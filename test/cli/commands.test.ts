@@ -248,7 +248,7 @@ describe("eval and inspect", () => {
     expect(await shardsmith(["inspect", join(output, "model.safetensors"), "--json"])).toMatchObject({ code: 0 });
   });
 
-  it("name what is wrong with a packed tensor", async () => {
+  it("name what a config says that its packed tensors do not", async () => {
     const broken = join(root, "broken");
     cpSync(output, broken, { recursive: true });
     const config = JSON.parse(readFileSync(join(broken, "config.json"), "utf8")) as { quantization_config: { group_size: number } };
@@ -256,6 +256,6 @@ describe("eval and inspect", () => {
     writeFileSync(join(broken, "config.json"), JSON.stringify(config));
     const { code, stderr } = await shardsmith(["eval", broken, "--text", text]);
     expect(code).toBe(1);
-    expect(stderr.trimEnd().split("\n").at(-1)).toBe("model.layers.0.self_attn.q_proj.scales has 1 groups; 128 input channels in groups of 32 are expected");
+    expect(stderr.trimEnd().split("\n").at(-1)).toBe(`${broken}/config.json says groups of 32, but its packed linears have groups of 128`);
   });
 });
