@@ -77,8 +77,8 @@ export interface Format {
   layout(name: string, linear: { readonly outFeatures: number; readonly inFeatures: number }, scheme: QuantScheme, order: Order): TensorSpec[];
   /** The same tensors with their bytes, in the same order. */
   pack(name: string, linear: QuantizedLinear): Tensor[];
-  /** What the format's readers look for: quantization_config and further keys in config.json, and further files (name → JSON). */
-  config(run: FormatRun): {
+  /** What the format's readers look for: quantization_config and further keys in config.json, and further files (name → JSON). `model`: its config.json. */
+  config(run: FormatRun, model?: Readonly<Record<string, unknown>>): {
     readonly quantizationConfig?: Record<string, unknown>;
     readonly configKeys?: Record<string, unknown>;
     readonly files: Record<string, unknown>;

@@ -35,7 +35,7 @@ export async function seal({ sink, from, config: plain, format, run, files, conf
     await sink.writeFile(name, content);
     written.set(name, content);
   };
-  const told = formatByName(format).config(run);
+  const told = formatByName(format).config(run, plain);
   for (const name of carriedFiles(from.files.keys())) await write(name, await from.readFile(name));
   const sourceCard = from.files.has(CARD_FILE) ? new TextDecoder().decode(await from.readFile(CARD_FILE)) : undefined;
   const report = reported();

@@ -88,6 +88,16 @@ describe("mlx's config", () => {
     expect(configKeys).toEqual({ quantization: quantizationConfig });
   });
 
+  it("says the rotary base and scaling where mlx-lm's older families look for them", () => {
+    const keysOf = (model: Record<string, unknown>) => mlx.config(run, model).configKeys;
+    const scaled = { rope_theta: 500000, rope_type: "llama3", factor: 8 };
+    expect(keysOf({ rope_parameters: { rope_theta: 100000, rope_type: "default" } })).toEqual({ quantization: config, rope_theta: 100000 });
+    expect(keysOf({ rope_parameters: scaled })).toEqual({ quantization: config, rope_theta: 500000, rope_scaling: scaled });
+    expect(keysOf({ rope_theta: 100000 })).toEqual({ quantization: config });
+    // Gemma's, one a kind of layer.
+    expect(keysOf({ rope_parameters: { full_attention: scaled } })).toEqual({ quantization: config });
+  });
+
   it("names what differs from the commonest", () => {
     const linears = [plan("model.layers.0.mlp.down_proj", { bits: 8, groupSize: 64 }), ...run.linears];
     expect(mlx.config({ ...run, linears }).quantizationConfig).toEqual({ ...config, "model.layers.0.mlp.down_proj": { group_size: 64, bits: 8 } });
