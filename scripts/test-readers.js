@@ -1,7 +1,7 @@
 // `npm run test:readers`: quantizes small models and has programs that others wrote load the result (scripts/readers).
 // Skipped only where there is no Python; fails where a reader could not run. `-- NAME` runs the cases whose names hold NAME.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { makeDoubled } from "./readers/doubled.js";
 import { FAMILIES, makeFamily } from "./readers/families.js";
+import { familyTable } from "./readers/family-table.js";
 import { installLlamaCpp } from "./readers/llama-cpp.js";
 import { writeOurLogits } from "./readers/our-logits.js";
 import { runReader } from "./readers/run-reader.js";
@@ -39,8 +40,10 @@ const K_QUANT_RUNS = [
   "--format gguf --bits 4 --k-quant",
   "--format gguf --bits 4 --k-quant --embeddings 4 --bits-for *.down_proj=8",
 ];
-/** For every family that llama.cpp knows. */
-const FAMILY_RUNS = ["--format gguf --bits 4"];
+/** For every scaling of rope, and every kind of bias, that llama.cpp knows. */
+const VARIANT_RUNS = ["--format gguf --bits 4"];
+/** For every family, as transformers makes it. */
+const FAMILY_RUNS = ["gptq", "compressed-tensors", "awq", "gguf", "mlx", "onnx"].map((format) => `--format ${format} --bits 4 --group-size 32`);
 const RUNS = [
   "--format gptq --bits 4 --group-size 32",
   "--format gptq --bits 4 --group-size 64 --no-sym --max-shard-size 300KB",
@@ -97,12 +100,13 @@ async function main() {
   makeUntied(MODELS[0].folder, untied);
   const doubled = join(scratch, "doubled-model");
   makeDoubled(MODELS[0].folder, doubled);
-  const families = FAMILIES.map((family) => {
+  const variants = FAMILIES.map((family) => {
     const folder = join(scratch, `${family.name}-model`);
     makeFamily(family, join(root, "test/fixtures"), folder);
-    return { name: family.name, folder, runs: FAMILY_RUNS, calibration: ["--samples", "4", "--sequence-length", "32"], text: TEXT.slice(0, 40), exact: family.exact };
+    return { name: family.name, folder, runs: VARIANT_RUNS, calibration: ["--samples", "4", "--sequence-length", "32"], text: TEXT.slice(0, 40), exact: family.exact };
   });
-  const made = [{ name: "untied", folder: untied, runs: LM_HEAD_RUNS }, { name: "doubled", folder: doubled, runs: K_QUANT_RUNS }, ...families];
+  const families = makeFamilies(join(scratch, "families"));
+  const made = [{ name: "untied", folder: untied, runs: LM_HEAD_RUNS }, { name: "doubled", folder: doubled, runs: K_QUANT_RUNS }, ...variants, ...families];
   for (const model of [...MODELS, ...made]) {
     if (model.optional && !existsSync(model.folder)) {
       console.log(`skipped  ${model.name}: ${model.folder} is not there`);
@@ -118,7 +122,7 @@ async function main() {
         execFileSync(process.execPath, [join(root, "dist/src/cli/main.js"), "quantize", model.folder, "-o", folder, ...calibration, ...options.split(" ")], { stdio: ["ignore", "ignore", "pipe"] });
         await writeOurLogits(folder, text, ours);
         const { notices } = JSON.parse(await readFile(join(folder, "shardsmith.json"), "utf8"));
-        cases.push({ name, folder, ours, twin: `${ours}.twin.gguf`, exact: model.exact, text, cpuKernelRefuses: notices.some((notice) => notice.includes("the kernel that GPTQModel chooses on a CPU")) });
+        cases.push({ name, family: model.family, format: options.split(" ")[1], folder, ours, twin: `${ours}.twin.gguf`, exact: model.exact, text, cpuKernelRefuses: notices.some((notice) => notice.includes("the kernel that GPTQModel chooses on a CPU")) });
       } catch (error) {
         bad += 1;
         console.log(`FAILED   ${name}: ${error.stderr?.toString() || error.stack}`);
@@ -126,11 +130,15 @@ async function main() {
     }
   }
   let passed = 0;
+  const versions = [];
+  const ofFamilies = [];
   const report = (result) => {
     if (result.versions) {
-      console.log(result.versions);
+      versions.push(result.versions);
       return;
     }
+    const { family, format } = cases.find(({ name }) => name === result.case) ?? {};
+    if (family !== undefined) ofFamilies.push({ ...result, family, format });
     if (result.ok) passed += 1;
     else bad += 1;
     console.log(`${result.ok ? "passed " : "FAILED "}  ${result.case}: ${result.check}: ${result.detail}`);
@@ -149,8 +157,20 @@ async function main() {
   for await (const result of readBy([process.execPath, program("transformers-js.js"), transformersJs], ofOnnx)) report(result);
   for await (const result of readBy([python, program("read.py")], cases.filter((one) => ![...ofGguf, ...ofOnnx].includes(one)))) report(result);
   for await (const result of compareTokens(wanted, scratch)) report(result);
+  const table = familyTable(ofFamilies);
+  if (table !== undefined) console.log(`\n${table}\n\n${versions.join(", ")}\n`);
   console.log(`${passed} passed, ${bad} failed`);
   return bad;
+}
+
+/** Small models of every family, by transformers. */
+function makeFamilies(folder) {
+  execFileSync(join(root, ".venv/bin/python"), [join(root, "scripts/readers/make-families.py"), MODELS[0].folder, folder], { stdio: ["ignore", "ignore", "pipe"] });
+  return readdirSync(folder).map((family) => ({
+    name: `family-${family}`, family, folder: join(folder, family), runs: FAMILY_RUNS, calibration: ["--samples", "4", "--sequence-length", "128"],
+    // ggml looks its GELU up in a table of half precision.
+    ...(family.startsWith("gemma") && { exact: 1e-3 }),
+  }));
 }
 
 /** Has a program read cases, whose list is the last of its arguments. */

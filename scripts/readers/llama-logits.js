@@ -14,6 +14,7 @@ const EXACT = 1e-5;
 const ROUNDED = 0.05;
 
 const report = (line) => console.log(JSON.stringify(line));
+report({ versions: `llama.cpp ${llama.llamaCppRelease.release}` });
 
 for (const { name, folder, ours, twin, exact = EXACT } of JSON.parse(readFileSync(manifest, "utf8"))) {
   const { logits, tokens } = readOurs(ours);

@@ -8,6 +8,7 @@ import { refusesOffsets } from "./integer-zeros.js";
 import { marlinNotes } from "./marlin.js";
 import { patternRegex, patternsOf } from "./module-patterns.js";
 import { bytesOf, expectFinite, expectTensor, transposed, wordsOf } from "./packed-tensors.js";
+import { rotaryKeys } from "./rotary-keys.js";
 
 /** Kernels for other numbers of bits are GPTQModel's alone, and pack them otherwise. */
 const AWQ_BITS = 4;
@@ -63,7 +64,7 @@ export const awq: Format = {
     ];
     return awq.layout(name, linear, scheme, "natural").map((spec, i): Tensor => ({ ...spec, bytes: bytes[i] }));
   },
-  config: (run) => ({ quantizationConfig: configOf(run), files: {} }),
+  config: (run, model = {}) => ({ quantizationConfig: configOf(run), configKeys: rotaryKeys(model), files: {} }),
   detect,
 };
 

@@ -7,6 +7,7 @@ import { alongRows, packBits, unpackBits, wordsFor } from "./bits.js";
 import type { Format, FormatRun, PackedFormat } from "./format.js";
 import { integerZeros } from "./integer-zeros.js";
 import { bytesOf, expectFinite, expectTensor, wordsOf } from "./packed-tensors.js";
+import { rotaryKeys } from "./rotary-keys.js";
 
 /** The group sizes that MLX's kernels take. */
 const GROUP_SIZES = [32, 64, 128];
@@ -82,16 +83,6 @@ function configOf({ linears }: FormatRun): Record<string, unknown> {
   const [base] = [...counts].reduce((best, next) => (next[1] > best[1] ? next : best));
   const others = [...settings].filter(([, setting]) => setting !== base);
   return { ...object(base), mode: "affine", ...Object.fromEntries(others.map(([name, setting]) => [name, object(setting)])) };
-}
-
-/**
- * What transformers 5 says in rope_parameters, under the older keys: of mlx-lm 0.32 some families look for those alone, and take 10000 for
- * the base where there is none, without a word.
- */
-function rotaryKeys({ rope_parameters: rotary, rope_theta: base }: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  if (!isRecord(rotary) || rotary["rope_theta"] === undefined || base !== undefined) return {};
-  const { rope_type: type = "default" } = rotary;
-  return { rope_theta: rotary["rope_theta"], ...(type !== "default" && { rope_scaling: rotary }) };
 }
 
 function object(json: string): Record<string, unknown> {
