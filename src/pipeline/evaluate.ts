@@ -1,4 +1,4 @@
-import { joinedTurns } from "../calibration/documents.js";
+import { joinedTurns, type Document } from "../calibration/documents.js";
 import { sequencesOf, type TextSource } from "../calibration/sample.js";
 import type { Activations, Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
@@ -109,7 +109,8 @@ export async function evaluationWindows(
   const windows: Uint32Array[] = [];
   let documents = 0;
   let tokens = 0;
-  for await (const document of text.documents) {
+  const all: AsyncIterable<Document> | Iterable<Document> = text.documents;
+  for await (const document of all) {
     if (tokens >= maxTokens) break;
     documents += 1;
     for (const window of sequencesOf(joinedTurns(document), tokenizer, { length, vocabSize: decoder.vocabSize, origin: text.origin })) {
