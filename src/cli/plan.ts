@@ -45,7 +45,7 @@ function tensors({ linears, others, sourceBytes, bytes, bitsPerWeight, groupSize
       kind, String(count), `${String(outFeatures)} × ${String(inFeatures)}`, bits === undefined ? "as it is" : `${String(bits)} bits, ${size === -1 ? "rows" : String(groupSize)}`,
       formatBytes(before), formatBytes(after),
     ]),
-    ...others.map(({ kind, count, bytes: own }) => [kind, String(count), "", "as it is", formatBytes(own), formatBytes(own)]),
+    ...others.map(({ kind, count, before, after }) => [kind, String(count), "", before === after ? "as it is" : after === 0 ? "left out" : "in another dtype", formatBytes(before), formatBytes(after)]),
     ["in all", "", "", `${bitsPerWeight.toFixed(2)} bits a weight`, formatBytes(sourceBytes), formatBytes(bytes)],
   ];
   return table(["tensors", ">count", ">shape", "becomes", ">before", ">after"], rows);

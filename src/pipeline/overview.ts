@@ -23,11 +23,13 @@ export interface LinearKind {
   readonly after: number;
 }
 
-/** Tensors that stay as they are whatever is asked: embeddings, norms, biases. */
+/** Tensors that are not quantized: embeddings, norms, biases. */
 export interface OtherTensors {
   readonly kind: string;
   readonly count: number;
-  readonly bytes: number;
+  /** Bytes of all of them before and after: a format may keep them in another dtype, or leave them out. */
+  readonly before: number;
+  readonly after: number;
 }
 
 /** What a format would make of the same run. */
@@ -103,8 +105,14 @@ async function otherFormat(run: PreparedRun, format: Format): Promise<FormatOver
   }
 }
 
+/** Bytes of what a tensor of the source becomes. */
+function bytesAfter(plan: Plan): (tensor: string) => number {
+  const sizes = new Map(plan.outputs.map((spec) => [spec.name, byteSize(spec.dtype, spec.shape)]));
+  return (tensor) => plan.outputsOf.get(tensor)!.reduce((sum, name) => sum + sizes.get(name)!, 0);
+}
+
 function kindsOf({ checkpoint, plan }: PreparedRun): LinearKind[] {
-  const specs = new Map(plan.outputs.map((spec) => [spec.name, byteSize(spec.dtype, spec.shape)]));
+  const afterOf = bytesAfter(plan);
   const kinds = new Map<string, LinearKind>();
   for (const linear of plan.linears) {
     const tensor = `${linear.name}.weight`;
@@ -114,7 +122,7 @@ function kindsOf({ checkpoint, plan }: PreparedRun): LinearKind[] {
     const { count, before, after } = kinds.get(key) ?? { count: 0, before: 0, after: 0 };
     kinds.set(key, {
       ...own, count: count + 1, before: before + end - start,
-      after: after + plan.outputsOf.get(tensor)!.reduce((sum, name) => sum + specs.get(name)!, 0),
+      after: after + afterOf(tensor),
     });
   }
   return [...kinds.values()];
@@ -126,14 +134,15 @@ function kindOf({ name, outFeatures, inFeatures, scheme, why }: LinearPlan): Omi
 
 function othersOf({ checkpoint, plan }: PreparedRun): OtherTensors[] {
   const linears = new Set(plan.linears.map(({ name }) => `${name}.weight`));
+  const afterOf = bytesAfter(plan);
   const kinds = new Map<string, OtherTensors>();
   for (const [name, { shape, start, end }] of checkpoint.tensors) {
     if (linears.has(name)) continue;
     const kind = shape.length > 1 ? withinLayer(name.replace(/\.weight$/, "")) : "norms and biases";
-    const { count, bytes } = kinds.get(kind) ?? { count: 0, bytes: 0 };
-    kinds.set(kind, { kind, count: count + 1, bytes: bytes + end - start });
+    const { count, before, after } = kinds.get(kind) ?? { count: 0, before: 0, after: 0 };
+    kinds.set(kind, { kind, count: count + 1, before: before + end - start, after: after + afterOf(name) });
   }
-  return [...kinds.values()].sort((a, b) => b.bytes - a.bytes);
+  return [...kinds.values()].sort((a, b) => b.before - a.before);
 }
 
 /** A module's name without the number of its layer and what comes before. */

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AwqConfig
 
 from . import mlx
 from .compared import HALF, compare
+from .gptq import transformers_default
 
 
 def weights(model):
@@ -25,13 +26,6 @@ def transformers_plain(case):
     config = AwqConfig(**settings, backend="torch_awq")
     model = AutoModelForCausalLM.from_pretrained(case["folder"], dtype=torch.float32, device_map="cpu", quantization_config=config)
     return compare(case, model, HALF, weights)
-
-
-def transformers_default(case):
-    """As a user would load it, with the kernel that GPTQModel chooses for this CPU."""
-    model = AutoModelForCausalLM.from_pretrained(case["folder"], dtype=torch.float32, device_map="cpu")
-    kernels = {type(module).__name__ for module in model.modules() if hasattr(module, "qweight")}
-    return f"{', '.join(sorted(kernels))}: {compare(case, model, HALF)}"
 
 
 def gptqmodel(case):
