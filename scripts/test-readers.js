@@ -19,6 +19,7 @@ import { makeUntied } from "./readers/untied.js";
 const root = fileURLToPath(new URL("..", import.meta.url));
 
 const TEXT = "One day, a little girl found a box in the garden. She asked: what is in it? Nobody knew, and so she opened it.";
+const FAST = ["--no-retarget", "--no-awq", "--refine", "0"];
 /** For a model of widths that are no multiples of the usual groups: some linears stay as they are, beside those that are packed. */
 const ODD_RUNS = [
   "--format gptq --bits 4 --group-size 32",
@@ -129,8 +130,8 @@ async function main() {
       const ours = join(scratch, `${model.name}-${i}.ours`);
       try {
         const { calibration = ["--samples", "16", "--sequence-length", "256"], text = TEXT } = model;
-        // What readers make of it does not depend on how good it is; that norms are changed, as AWQ does it, may matter to them.
-        execFileSync(process.execPath, [join(root, "dist/src/cli/main.js"), "quantize", model.folder, "-o", folder, "--quality", "fast", ...calibration, ...options.split(" ")], { stdio: ["ignore", "ignore", "pipe"] });
+        // What readers make of it does not depend on how good it is.
+        execFileSync(process.execPath, [join(root, "dist/src/cli/main.js"), "quantize", model.folder, "-o", folder, ...FAST, ...calibration, ...options.split(" ")], { stdio: ["ignore", "ignore", "pipe"] });
         await writeOurLogits(folder, text, ours);
         const { notices } = JSON.parse(await readFile(join(folder, "shardsmith.json"), "utf8"));
         cases.push({ name, family: model.family, format: options.split(" ")[1], folder, ours, twin: `${ours}.twin.gguf`, exact: model.exact, text, cpuKernelRefuses: notices.some((notice) => notice.includes("the kernel that GPTQModel chooses on a CPU")) });
