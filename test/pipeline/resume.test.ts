@@ -9,7 +9,7 @@ afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
 // Several shards, so that some are finished when the run is killed, and others are not.
 const BASE = ["quantize", DEMO_MODEL, "--json", "--samples", "12", "--sequence-length", "96", "--max-shard-size", "200kB", "--quality", "fast", "--refine", "1", "--awq"];
-const KILLS = 30;
+const KILLS = 18;
 
 /** Every file but the report, which tells times. */
 const contents = (folder: string): Record<string, string> =>
