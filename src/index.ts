@@ -115,7 +115,7 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
     const others = await Promise.all(alsoIn.map((other) => prepareRun(source, { ...settings, format: other, alsoIn: [format, ...alsoIn.filter((name) => name !== other)] })));
     const sink = await openFolderSink(folder);
     try {
-      if (source.hub === undefined && (await realpath(path)) === (await realpath(folder))) throw new InputError(`${folder} is the source itself; choose another output folder`);
+      await refuseSource(source, path, folder);
       if (to !== undefined && source.hub?.repo === to.repo && to.revision === undefined && to.createPr !== true) {
         throw new InputError(`${to.repo} is the source itself, and would be replaced; push to another repo, or name a branch by --revision`);
       }
@@ -193,7 +193,7 @@ async function convertInto(
       const folder = folders.get(one.format)!;
       const sink = await openFolderSink(folder);
       try {
-        if (source.hub === undefined && (await realpath(path)) === (await realpath(folder))) throw new InputError(`${folder} is the source itself; choose another output folder`);
+        await refuseSource(source, path, folder);
         reports.push(await runConvert({ source, prepared: one, sink, overwrite, emit, ...(signal && { signal }) }));
       } finally {
         await sink.close();
@@ -203,6 +203,10 @@ async function convertInto(
   } finally {
     await source.close();
   }
+}
+
+async function refuseSource(source: Source, path: string, output: string): Promise<void> {
+  if (source.hub === undefined && (await realpath(path)) === (await realpath(output))) throw new InputError(`${output} is the source itself; choose another output folder`);
 }
 
 export interface PushOptions extends PublishTo {

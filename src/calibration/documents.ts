@@ -1,4 +1,5 @@
 import { InputError } from "../errors.js";
+import { isJsonObject } from "../safetensors/json.js";
 
 /** A line that holds nothing but this divides the documents of a plain text. */
 const SEPARATORS = new Set(["=====", "<|endoftext|>"]);
@@ -80,7 +81,7 @@ export function documentOfJson(where: string, line: string, field?: RecordField)
   } catch {
     throw new InputError(`${where}: not JSON`);
   }
-  if (!isObject(record)) throw new InputError(`${where}: not a JSON object`);
+  if (!isJsonObject(record)) throw new InputError(`${where}: not a JSON object`);
   return documentOfRecord(where, record, field);
 }
 
@@ -108,13 +109,9 @@ const SPEAKERS: Readonly<Record<string, string>> = { human: "user", gpt: "assist
 function turnsOf(where: string, turns: unknown): Turn[] {
   if (!Array.isArray(turns)) throw new InputError(`${where} is not an array`);
   return turns.map((turn: unknown, i) => {
-    const { role, content, from, value } = isObject(turn) ? turn : {};
+    const { role, content, from, value } = isJsonObject(turn) ? turn : {};
     if (typeof content === "string") return { content, ...(typeof role === "string" && { role }) };
     if (typeof from === "string" && typeof value === "string") return { role: Object.hasOwn(SPEAKERS, from) ? SPEAKERS[from] : from, content: value };
     throw new InputError(`${where}, turn ${i + 1}: "content" is not a string`);
   });
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

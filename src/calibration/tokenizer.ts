@@ -1,6 +1,7 @@
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 
 import { InputError } from "../errors.js";
+import { isJsonObject } from "../safetensors/json.js";
 import { knownCharacters } from "./known-characters.js";
 import { sameInRust } from "./pre-tokenizer.js";
 import { safeSplit, type PreTokenize } from "./safe-split.js";
@@ -38,7 +39,7 @@ export function loadTokenizer(tokenizerJson: string | undefined, tokenizerConfig
   const file = parseObject("tokenizer.json", tokenizerJson);
   const config = tokenizerConfigJson === undefined ? {} : parseObject("tokenizer_config.json", tokenizerConfigJson);
   const model = file["model"];
-  if (!isObject(model)) throw new InputError(`tokenizer.json: "model" is not an object`);
+  if (!isJsonObject(model)) throw new InputError(`tokenizer.json: "model" is not an object`);
 
   const tokenizer = construct({
     normalizer: null, post_processor: null, decoder: null,
@@ -47,7 +48,7 @@ export function loadTokenizer(tokenizerJson: string | undefined, tokenizerConfig
     added_tokens: addedTokens(file["added_tokens"], model["vocab"], config),
   });
   const { vocab, merges } = model;
-  if (isPlainBpe(model) && isObject(vocab) && Array.isArray(merges)) {
+  if (isPlainBpe(model) && isJsonObject(vocab) && Array.isArray(merges)) {
     const dropsUnknown = (model["unk_token"] ?? null) === null && model["byte_fallback"] !== true;
     const words = dropsUnknown ? knownCharacters(tokenizer.pre_tokenizer, Object.keys(vocab)) : tokenizer.pre_tokenizer;
     tokenizer.pre_tokenizer = safeSplit(words, merges);
@@ -80,11 +81,11 @@ function construct(file: object): Library {
 /** tokenizer.json's own added tokens, unchecked, and those of tokenizer_config.json's named ones that are in the vocabulary only. */
 export function addedTokens(listed: unknown, vocab: unknown, config: Record<string, unknown>): unknown[] {
   const added: unknown[] = Array.isArray(listed) ? [...(listed as unknown[])] : [];
-  const known = new Set(added.map((token) => (isObject(token) ? token["content"] : undefined)));
-  if (!isObject(vocab)) return added;
+  const known = new Set(added.map((token) => (isJsonObject(token) ? token["content"] : undefined)));
+  if (!isJsonObject(vocab)) return added;
   for (const name of SPECIAL_TOKEN_NAMES) {
     const value = config[name];
-    const content = isObject(value) ? value["content"] : value;
+    const content = isJsonObject(value) ? value["content"] : value;
     if (typeof content !== "string" || known.has(content) || !Object.hasOwn(vocab, content)) continue;
     known.add(content);
     added.push({ id: vocab[content], content, special: true, normalized: false });
@@ -99,10 +100,6 @@ function parseObject(name: string, json: string): Record<string, unknown> {
   } catch {
     throw new InputError(`${name}: not JSON`);
   }
-  if (!isObject(value)) throw new InputError(`${name}: not a JSON object`);
+  if (!isJsonObject(value)) throw new InputError(`${name}: not a JSON object`);
   return value;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

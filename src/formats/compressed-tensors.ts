@@ -2,6 +2,7 @@ import { InputError } from "../errors.js";
 import type { Bits, QuantScheme } from "../quantize/scheme.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import { fromFloat32, toFloat32 } from "../safetensors/floats.js";
+import { isJsonObject } from "../safetensors/json.js";
 import type { Tensor, TensorSpec } from "../safetensors/tensor.js";
 import { alongCols, alongRows, packBits, unpackBits, wordsFor } from "./bits.js";
 import type { Format, FormatRun, LinearPlan, Note, PackedFormat } from "./format.js";
@@ -131,7 +132,7 @@ function detect(config: Record<string, unknown>): PackedFormat | undefined {
     throw new InputError(`quantization_config says format ${JSON.stringify(config["format"])}; only pack-quantized can be read`);
   }
   const groups: unknown = config["config_groups"];
-  const settings = isRecord(groups) ? Object.entries(groups).map(([key, group]) => settingOf(key, group)) : [];
+  const settings = isJsonObject(groups) ? Object.entries(groups).map(([key, group]) => settingOf(key, group)) : [];
   const first = settings[0];
   if (first === undefined) throw new InputError("quantization_config has no config_groups");
   return {
@@ -160,13 +161,13 @@ interface Setting {
 }
 
 function settingOf(key: string, group: unknown): Setting {
-  const weights = isRecord(group) && isRecord(group["weights"]) ? group["weights"] : {};
+  const weights = isJsonObject(group) && isJsonObject(group["weights"]) ? group["weights"] : {};
   const { num_bits: bits, type = "int", symmetric = true, strategy, group_size: groupSize } = weights;
   const where = `quantization_config.config_groups.${key}`;
   if (type !== "int" || !(PACKED_BITS as readonly unknown[]).includes(bits)) {
     throw new InputError(`${where} has weights of ${JSON.stringify(type)} in ${JSON.stringify(bits)} bits; only int in ${PACKED_BITS.join(" or ")} can be read`);
   }
-  if (isRecord(group) && group["input_activations"] !== undefined && group["input_activations"] !== null) {
+  if (isJsonObject(group) && group["input_activations"] !== undefined && group["input_activations"] !== null) {
     throw new InputError(`${where} quantizes activations, which cannot be read`);
   }
   const perRow = strategy === "channel" || (strategy === undefined && groupSize === -1);
@@ -218,8 +219,4 @@ function shapeOf(name: string, tensors: ReadonlyMap<string, Tensor>): [number, n
   const shape = [view.getBigInt64(0, true), view.getBigInt64(8, true)];
   if (shape.some((n) => n < 1n || n > 0x7fffffffn)) throw new InputError(`${name}.weight_shape is [${shape.join(", ")}]; expected two positive sizes`);
   return [Number(shape[0]), Number(shape[1])];
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

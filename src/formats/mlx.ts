@@ -2,6 +2,7 @@ import { InputError } from "../errors.js";
 import { BITS, type Bits } from "../quantize/scheme.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import { fromFloat32, roundAllToDtype, toFloat32 } from "../safetensors/floats.js";
+import { isJsonObject } from "../safetensors/json.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import { alongRows, packBits, unpackBits, wordsFor } from "./bits.js";
 import type { Format, FormatRun, PackedFormat } from "./format.js";
@@ -98,7 +99,7 @@ function detect(config: Record<string, unknown>): PackedFormat | undefined {
   if (config["quant_method"] !== undefined || config["group_size"] === undefined) return undefined;
   const base = settingOf(config, "quantization");
   const settings = new Map<string, Setting>();
-  for (const [name, own] of Object.entries(config)) if (isRecord(own)) settings.set(name, settingOf(own, `quantization of ${name}`));
+  for (const [name, own] of Object.entries(config)) if (isJsonObject(own)) settings.set(name, settingOf(own, `quantization of ${name}`));
   return {
     format: "mlx",
     ...base,
@@ -145,8 +146,4 @@ function unpack(name: string, tensors: ReadonlyMap<string, Tensor>, { bits, grou
     zeros: zeros ?? new Uint8Array(scales.length),
     ...(!zeros && { offsets: biases }),
   };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -10,7 +10,7 @@ import type { PreparedConversion } from "./prepare-convert.js";
 import { seal } from "./seal.js";
 import { ShardWriter } from "./shard-writer.js";
 import type { Sink } from "./sink.js";
-import { REPORT_FILE } from "./standing.js";
+import { finishedReport } from "./standing.js";
 import { Stopwatch } from "./stopwatch.js";
 import { StoredWriter } from "./stored-writer.js";
 
@@ -107,10 +107,7 @@ export async function runConvert({ source, prepared, sink, overwrite, emit, sign
 async function standingReport(sink: Sink, overwrite: boolean): Promise<Report | undefined> {
   if (overwrite) return undefined;
   if ((await sink.journal()).length > 0) throw new InputError(`${sink.label} holds a run that is not finished; finish it, choose another folder, or use --overwrite`);
-  const text = await sink.readFile(REPORT_FILE);
-  if (text !== undefined) return JSON.parse(text) as Report;
-  if (await sink.has("config.json")) throw new InputError(`${sink.label} holds a checkpoint that Shardsmith did not write; choose another folder, or use --overwrite`);
-  return undefined;
+  return finishedReport(sink);
 }
 
 function spreadOf(scales: Float32Array): NonNullable<LinearReport["quantized"]>["scales"] {

@@ -74,16 +74,20 @@ export async function whatStands(sink: Sink, identity: RunIdentity, overwrite: b
     }
   }
   if (overwrite) return { entries: [] };
+  const report = await finishedReport(sink);
+  if (report === undefined) return { entries: [] };
+  checkSameRun(identity, report.run, sink.label);
+  return { report };
+}
+
+/** The report of a finished checkpoint in the output; undefined if nothing is in the way. Throws `InputError` for a checkpoint that Shardsmith did not write. */
+export async function finishedReport(sink: Sink): Promise<Report | undefined> {
   const text = await sink.readFile(REPORT_FILE);
-  if (text !== undefined) {
-    const report = parseReport(text, sink.label);
-    checkSameRun(identity, report.run, sink.label);
-    return { report };
-  }
+  if (text !== undefined) return parseReport(text, sink.label);
   if (await sink.has("config.json")) {
     throw new InputError(`${sink.label} holds a checkpoint that Shardsmith did not write; choose another folder, or use --overwrite`);
   }
-  return { entries: [] };
+  return undefined;
 }
 
 function parseReport(text: string, label: string): Report {
