@@ -18,7 +18,7 @@ export interface Engine {
   /** Compiles a graph (once for all graphs alike) and binds its weights, which are moved to the engine. */
   prepare(graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<PreparedGraph>;
   /**
-   * A new, zero accumulator of XᵀX for X [.., n]. It, and its `finish`, throw `HessianLost` where a device failed beside which the engine goes on: then
+   * A new, zero accumulator of XᵀX for X [.., n]. It, and its `finish`, throw `DeviceLost` where a device failed beside which the engine goes on: then
    * another is to be made, for all that was added to this one.
    */
   hessian(n: number): Promise<HessianAccumulator>;

@@ -1,6 +1,6 @@
 import type { Activations, Engine } from "../engine/engine.js";
 import { sliceOf } from "../engine/graph.js";
-import { HessianLost } from "../engine/hessian-lost.js";
+import { DeviceLost } from "../engine/device-lost.js";
 import type { Stage } from "../model/decoder.js";
 import { weightsOf, type ReadTensor } from "../model/weights.js";
 import type { BatchState } from "./spool.js";
@@ -40,11 +40,11 @@ export async function gatherAgain(engine: Engine, stage: Stage, readTensor: Read
 }
 
 /** Tries what needs a device beside the engine; where that fails, tells of it and does what is to be done without it. */
-export async function orWithoutDevice<R>(attempt: () => Promise<R>, without: () => Promise<R>, tell: (lost: HessianLost) => void): Promise<R> {
+export async function orWithoutDevice<R>(attempt: () => Promise<R>, without: () => Promise<R>, tell: (lost: DeviceLost) => void): Promise<R> {
   try {
     return await attempt();
   } catch (error) {
-    if (!(error instanceof HessianLost)) throw error;
+    if (!(error instanceof DeviceLost)) throw error;
     tell(error);
     return without();
   }

@@ -1,4 +1,4 @@
-import type { HessianLost } from "../engine/hessian-lost.js";
+import type { DeviceLost } from "../engine/device-lost.js";
 import type { Stage } from "../model/decoder.js";
 import { weightsOf } from "../model/weights.js";
 import type { Checkpoint } from "../source/checkpoint.js";
@@ -33,7 +33,7 @@ export async function quantizeLayer(
     // Linears of one stage have one input and one scheme: readers fuse them.
     const quantizing = stage.linears.map(({ name }) => run.plans.get(name)!).find(({ scheme }) => scheme !== undefined);
     const makeGathering = (): Promise<Gathering> => gatheringOf(run.engine, quantizing!.inFeatures, hidden.length > 1 && !same);
-    const tell = (lost: HessianLost): void => run.onWarning(`${stage.linears.map(({ name }) => name).join(", ")}: ${lost.message}; the Hessian is gathered without it`);
+    const tell = (lost: DeviceLost): void => run.onWarning(`${stage.linears.map(({ name }) => name).join(", ")}: ${lost.message}; the Hessian is gathered without it`);
     const gathering = quantizing && (await orWithoutDevice(makeGathering, makeGathering, tell));
     const looks = onlyLooks(stage);
     const passages: Passage[] = [];

@@ -1,5 +1,5 @@
 import type { Activations, Engine, HessianAccumulator, PreparedGraph } from "../engine/engine.js";
-import type { HessianLost } from "../engine/hessian-lost.js";
+import type { DeviceLost } from "../engine/device-lost.js";
 import type { LinearPlan } from "../formats/format.js";
 import type { Decoder, Stage } from "../model/decoder.js";
 import { carryOn, runStages } from "../model/forward.js";
@@ -80,7 +80,7 @@ export interface SurveyRun {
   /** Called after each layer. */
   onLayer(layer: number): void;
   /** Called when a device failed beside the engine, which goes on without it. */
-  onLost(lost: HessianLost): void;
+  onLost(lost: DeviceLost): void;
 }
 
 /** A group whose effect is to be followed from its own stage on. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Engine } from "#src/engine/engine.js";
-import { HessianLost } from "#src/engine/hessian-lost.js";
+import { DeviceLost } from "#src/engine/device-lost.js";
 import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { openFolderSink } from "#src/pipeline/folder-sink.js";
 import type { QuantizeSettings } from "#src/pipeline/options.js";
@@ -21,7 +21,7 @@ afterAll(() => { rmSync(folder, { recursive: true, force: true }); });
 /** An engine with a device whose every Hessian is lost at its end or, with `atOnce`, as it is to be made; made again, each comes from the engine itself. */
 function failing(engine: Engine, atOnce: boolean): Engine {
   let made = 0;
-  const lost = new HessianLost("A card", "it was pulled out");
+  const lost = new DeviceLost("A card", "it was pulled out");
   const next = async <A extends { finish(): Promise<unknown> }>(make: () => Promise<A>): Promise<A> => {
     const fails = made++ % 2 === 0;
     if (fails && atOnce) throw lost;

@@ -1,7 +1,7 @@
 import { InputError } from "../../errors.js";
 import { checked, checkedPair } from "../checked.js";
 import type { Activations, CrossHessianAccumulator, Engine, GatheredHessian, HessianAccumulator } from "../engine.js";
-import { HessianLost } from "../hessian-lost.js";
+import { DeviceLost } from "../device-lost.js";
 import { Thread } from "../threads/thread.js";
 import type { Adapter } from "./adapter.js";
 import type { Cut, Sums } from "./hessians.js";
@@ -31,7 +31,7 @@ export interface GpuEngine extends Engine {
 
 /**
  * Puts a GPU beside an engine: Hessians are gathered there, by gpu.js on WebGPU, while the engine goes on with the next batch; all else is the
- * engine's. Inputs cross to the GPU once, sums come back once. After a fault of the GPU `HessianLost` is thrown, and the engine does its work from then on.
+ * engine's. Inputs cross to the GPU once, sums come back once. After a fault of the GPU `DeviceLost` is thrown, and the engine does its work from then on.
  * @throws {InputError} where there is no GPU, saying what is missing; `engine` is left open
  */
 export async function createGpuEngine(engine: Engine, { strict = false, cut }: GpuEngineOptions = {}): Promise<GpuEngine> {
@@ -47,7 +47,7 @@ export async function createGpuEngine(engine: Engine, { strict = false, cut }: G
   const lost = (why: string): Error => {
     if (closed) return new Error("The engine was closed.");
     failed = true;
-    const error = new HessianLost(adapter.name, why);
+    const error = new DeviceLost(adapter.name, why);
     return strict ? new InputError(`${error.message}. Without --no-fallback the CPU would go on in its place`) : error;
   };
   const ask = <R>(method: string, args: readonly unknown[]): Promise<R> =>

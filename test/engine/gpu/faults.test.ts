@@ -7,7 +7,7 @@ import { createGpuEngine } from "#src/engine/gpu/create-gpu-engine.js";
 import type { GpuJs } from "#src/engine/gpu/device.js";
 import { DeviceHessians } from "#src/engine/gpu/hessians.js";
 import { listAdapters } from "#src/engine/gpu/list-adapters.js";
-import { HessianLost } from "#src/engine/hessian-lost.js";
+import { DeviceLost } from "#src/engine/device-lost.js";
 import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { describeGpu } from "./adapter-for-tests.js";
 
@@ -55,7 +55,7 @@ describeGpu("a GPU's fault", () => {
     const { name } = engine.adapter;
     const hessian = await engine.hessian(4);
     expect(await hessian.add(withNaN())).toEqual(withNaN());
-    await expect(hessian.finish()).rejects.toEqual(new HessianLost(name, "the device left NaN or infinity"));
+    await expect(hessian.finish()).rejects.toEqual(new DeviceLost(name, "the device left NaN or infinity"));
     expect((await (await engine.hessian(4)).finish()).device).toBe("CPU");
     expect((await (await engine.crossHessian(4)).finish()).device).toBe("CPU");
     await engine.close();
