@@ -62,7 +62,7 @@ describe.skipIf(!existsSync(CHROMIUM) && !MUST_RUN)("kernels in a browser (Chrom
     try {
       const [result] = await Promise.race([told, ended]);
       if ("error" in result) throw new Error(result.error);
-      expect(result.checks).toHaveLength(4 + 1 + 2 * 6);
+      expect(result.checks).toHaveLength(4 + 1 + 2 * 6 + 6 + 8 + 3);
       for (const check of result.checks) expect(errorOf(check), check.name).toBeLessThan(1e-6);
     } finally {
       browser.kill();

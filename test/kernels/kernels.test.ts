@@ -17,7 +17,7 @@ describeGpu("kernels in Node.js", () => {
 
   it("leave what their references say", async () => {
     const checks = await checkKernels(gpuJs);
-    expect(checks).toHaveLength(4 + 1 + 2 * 6);
+    expect(checks).toHaveLength(4 + 1 + 2 * 6 + 6 + 8 + 3);
     for (const check of checks) expect(errorOf(check), check.name).toBeLessThan(1e-6);
   });
 
