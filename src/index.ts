@@ -296,7 +296,7 @@ export interface SurveyOptions extends Omit<QuantizeOptions, "output" | "overwri
 }
 
 /**
- * Looks at a model before it is quantized: loud channels, heavy-tailed rows, the error that each linear would have at 2, 3, 4 and 8 bits, and
+ * Looks at a model before it is quantized: loud channels, heavy-tailed rows, the error that each linear would have at several bits, and
  * what rounding each group of linears does to the model's predictions; with `targetBits`, how `quantize` would spend them.
  */
 export async function survey(options: SurveyOptions): Promise<SurveyResult> {

@@ -104,7 +104,7 @@ for bits in (4, 8):
 awq(True, 32, 40, 96)
 awq(False, 32, 40, 96)
 awq(False, 64, 24, 64)
-for bits in (2, 3, 4, 8):
+for bits in (2, 3, 4, 6, 8):
     mlx(bits, 32, mx.bfloat16)
     mlx(bits, 128 if bits == 4 else 64, mx.float16)
 

@@ -8,6 +8,7 @@ import { refusesOffsets } from "./integer-zeros.js";
 import { marlinNotes } from "./marlin.js";
 import { patternRegex, patternsOf } from "./module-patterns.js";
 import { bytesOf, expectFinite, expectTensor, transposed, wordsOf } from "./packed-tensors.js";
+import { refusesBits } from "./refuses-bits.js";
 import { rotaryKeys } from "./rotary-keys.js";
 
 /** Kernels for other numbers of bits are GPTQModel's alone, and pack them otherwise. */
@@ -25,9 +26,11 @@ const CHANNELS = 8;
  */
 export const awq: Format = {
   name: "awq",
+  bits: [AWQ_BITS],
   scaleDtype: () => "F16",
   refusesRun({ bits, order, lmHead }) {
-    if (bits !== AWQ_BITS) return `awq holds ${AWQ_BITS} bits, not ${bits}`;
+    const refusal = refusesBits(awq, bits);
+    if (refusal !== undefined) return refusal;
     if (order === "act") return "awq has no act order: its groups lie side by side. Take group-aware, or the format gptq";
     if (lmHead !== undefined) return "awq leaves lm_head as it is: transformers takes no packed one. Take the format gptq or compressed-tensors for that";
     return undefined;

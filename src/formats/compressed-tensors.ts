@@ -9,10 +9,11 @@ import type { Format, FormatRun, LinearPlan, Note, PackedFormat } from "./format
 import { refusesOffsets } from "./integer-zeros.js";
 import { marlinNotes } from "./marlin.js";
 import { patternRegex, patternsOf } from "./module-patterns.js";
+import { isHeld, listed, refusesBits } from "./refuses-bits.js";
 import { severalBits } from "./several-bits.js";
 import { bytesOf, expectFinite, expectTensor, wordsOf } from "./packed-tensors.js";
 
-/** vLLM reads these; compressed-tensors itself has packed 3 bits in two ways over its versions. */
+/** vLLM reads these. Until June 2026 compressed-tensors left the rest of a word empty that no whole code fits. */
 const PACKED_BITS: readonly Bits[] = [4, 8];
 
 /** The group sizes of vLLM's kernels; those that a run can have, beside one scale a row. */
@@ -25,12 +26,12 @@ const VLLM_GROUP_SIZES = [32, 64, 128];
  */
 export const compressedTensors: Format = {
   name: "compressed-tensors",
+  bits: PACKED_BITS,
   scaleDtype: (modelDtype) => modelDtype,
   refusesRun({ bits, order }) {
-    if (!(PACKED_BITS as readonly number[]).includes(bits)) return `compressed-tensors holds ${PACKED_BITS.join(" or ")} bits, not ${bits}`;
     // Its readers had a weight_g_idx once; compressed-tensors removed it in August 2026.
-    if (order === "act") return "compressed-tensors has no act order: its groups lie side by side. Take group-aware, or the format gptq";
-    return undefined;
+    const act = order === "act" ? "compressed-tensors has no act order: its groups lie side by side. Take group-aware, or the format gptq" : undefined;
+    return refusesBits(compressedTensors, bits, 32 % bits === 0 ? undefined : TWO_WAYS) ?? act;
   },
   refusesLinear({ inFeatures }, scheme) {
     const { groupSize } = scheme;
@@ -83,6 +84,8 @@ export const compressedTensors: Format = {
   config: (run) => ({ quantizationConfig: configOf(run), files: {} }),
   detect,
 };
+
+const TWO_WAYS = "its readers pack codes that do not fill a word in two ways, by their version";
 
 /** The weights' arguments as compressed-tensors words them; its readers refuse keys that they do not know. */
 function weightsOf(scheme: QuantScheme, inFeatures: number, run: FormatRun): Record<string, unknown> {
@@ -164,8 +167,8 @@ function settingOf(key: string, group: unknown): Setting {
   const weights = isJsonObject(group) && isJsonObject(group["weights"]) ? group["weights"] : {};
   const { num_bits: bits, type = "int", symmetric = true, strategy, group_size: groupSize } = weights;
   const where = `quantization_config.config_groups.${key}`;
-  if (type !== "int" || !(PACKED_BITS as readonly unknown[]).includes(bits)) {
-    throw new InputError(`${where} has weights of ${JSON.stringify(type)} in ${JSON.stringify(bits)} bits; only int in ${PACKED_BITS.join(" or ")} can be read`);
+  if (type !== "int" || !isHeld(PACKED_BITS, bits)) {
+    throw new InputError(`${where} has weights of ${JSON.stringify(type)} in ${JSON.stringify(bits)} bits; only int in ${listed(PACKED_BITS)} can be read`);
   }
   if (isJsonObject(group) && group["input_activations"] !== undefined && group["input_activations"] !== null) {
     throw new InputError(`${where} quantizes activations, which cannot be read`);
@@ -175,7 +178,7 @@ function settingOf(key: string, group: unknown): Setting {
   if (!perRow && !(typeof groupSize === "number" && Number.isSafeInteger(groupSize) && groupSize > 0)) {
     throw new InputError(`${where} has group_size ${JSON.stringify(groupSize)}; expected a positive integer`);
   }
-  return { bits: bits as Bits, groupSize: perRow ? -1 : (groupSize as number), symmetric: symmetric !== false };
+  return { bits, groupSize: perRow ? -1 : (groupSize as number), symmetric: symmetric !== false };
 }
 
 function unpack(name: string, tensors: ReadonlyMap<string, Tensor>, settings: readonly Setting[]): QuantizedLinear {

@@ -1,6 +1,6 @@
 import type { Decoder } from "../model/decoder.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
-import type { Order, QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import type { Bits, Order, QuantScheme, ScaleDtype } from "../quantize/scheme.js";
 import type { TensorEntry } from "../safetensors/header.js";
 import type { Shard } from "../safetensors/layout.js";
 import type { Tensor, TensorSpec } from "../safetensors/tensor.js";
@@ -51,6 +51,8 @@ export interface Note {
 /** One checkpoint format: from quantized linears to named tensors and config, and back. It knows no method and no model. */
 export interface Format {
   readonly name: string;
+  /** The bits of linears that it holds. */
+  readonly bits: readonly Bits[];
   /** The dtype in which the format keeps scales, for a model whose weights are of `modelDtype` (F16, BF16, F32). */
   scaleDtype(modelDtype: ScaleDtype): ScaleDtype;
   /** How it keeps where a group's grid lies that is not symmetric: as a float; absent: as an integer zero point. */

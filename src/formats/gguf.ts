@@ -23,6 +23,7 @@ const container: Container = {
  */
 export const gguf: Format = {
   name: "gguf",
+  bits: [4, 8],
   scaleDtype: () => "F16",
   offsets: "float",
   kQuants: true,

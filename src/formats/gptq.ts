@@ -1,5 +1,5 @@
 import { InputError } from "../errors.js";
-import { BITS, type Bits, type QuantScheme } from "../quantize/scheme.js";
+import type { QuantScheme } from "../quantize/scheme.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
 import { fromFloat32, toFloat32 } from "../safetensors/floats.js";
 import type { Tensor } from "../safetensors/tensor.js";
@@ -8,8 +8,12 @@ import type { Format, FormatRun, LinearPlan, Note, PackedFormat } from "./format
 import { refusesOffsets } from "./integer-zeros.js";
 import { marlinNotes } from "./marlin.js";
 import { patternRegex, patternsOf, withFused } from "./module-patterns.js";
+import { isHeld, listed, refusesBits } from "./refuses-bits.js";
 import { severalBits } from "./several-bits.js";
 import { bytesOf, expectFinite, expectTensor, transposed, wordsOf } from "./packed-tensors.js";
+
+const PACKED_BITS = [2, 3, 4, 8] as const;
+type PackedBits = (typeof PACKED_BITS)[number];
 
 /** The group sizes that GPTQModel's kernels take, beside one group a row. */
 const GROUP_SIZES = [16, 32, 64, 128, 256, 512, 1024];
@@ -27,8 +31,9 @@ const CHANNELS = 32;
  */
 export const gptq: Format = {
   name: "gptq",
+  bits: PACKED_BITS,
   scaleDtype: () => "F16",
-  refusesRun: ({ bits }) => ((BITS as readonly number[]).includes(bits) ? undefined : `gptq holds ${BITS.join(", ")} bits, not ${bits}`),
+  refusesRun: ({ bits }) => refusesBits(gptq, bits, bits > 4 && bits < 8 ? OTHER_LAYOUT : undefined),
   refusesLinear,
   programs: ["transformers", "GPTQModel", "vLLM", "llama.cpp"],
   notes,
@@ -62,6 +67,9 @@ export const gptq: Format = {
   },
   detect,
 };
+
+/** Seen in GPTQModel 7.7. */
+const OTHER_LAYOUT = "GPTQModel keeps 5 to 7 in a layout of its own (gptq_p), which only it reads";
 
 const MIXED: Note[] = [
   {
@@ -160,7 +168,7 @@ function detect(config: Record<string, unknown>): PackedFormat | undefined {
   const groupSize = config["group_size"] ?? -1;
   const version = config["checkpoint_format"] ?? config["format"] ?? "gptq";
   const packDtype = config["pack_dtype"] ?? "int32";
-  if (!isBits(bits)) throw new InputError(`quantization_config says bits ${JSON.stringify(bits)}; gptq holds ${BITS.join(", ")}`);
+  if (!isHeld(PACKED_BITS, bits)) throw new InputError(`quantization_config says bits ${JSON.stringify(bits)}; gptq holds ${listed(PACKED_BITS)}`);
   if (typeof groupSize !== "number" || !Number.isSafeInteger(groupSize) || (groupSize < 1 && groupSize !== -1)) {
     throw new InputError(`quantization_config says group_size ${JSON.stringify(groupSize)}; expected -1 or a positive integer`);
   }
@@ -186,17 +194,17 @@ function detect(config: Record<string, unknown>): PackedFormat | undefined {
 function bitsByShape(shapes: ReadonlyMap<string, readonly number[]>, said: number): number {
   const words = shapes.get("qweight")?.[0] ?? 0;
   const channels = shapes.get("g_idx")?.[0] ?? 0;
-  return BITS.find((bits) => channels > 0 && wordsFor(channels, bits) === words) ?? said;
+  return PACKED_BITS.find((bits) => channels > 0 && wordsFor(channels, bits) === words) ?? said;
 }
 
 /**
  * What version 1 took from each word of zero points. It is added back to whole words, as GPTQModel took it, so that a borrow
  * from a neighbouring code is undone; codes of 3 bits are handled one by one, there and here.
  */
-const ONES: Record<Bits, number> = { 2: 0x55555555, 3: 0, 4: 0x11111111, 8: 0x01010101 };
+const ONES: Record<PackedBits, number> = { 2: 0x55555555, 3: 0, 4: 0x11111111, 8: 0x01010101 };
 
 interface Packed {
-  readonly bits: Bits;
+  readonly bits: PackedBits;
   readonly groupSize: number;
   readonly version: "gptq" | "gptq_v2";
   readonly uniform: boolean;
@@ -208,7 +216,7 @@ function unpack(name: string, tensors: ReadonlyMap<string, Tensor>, packed: Pack
   const gIdx = tensors.has("g_idx") ? expectTensor(tensors, name, "g_idx", ["I32"], [undefined]) : undefined;
   // Without g_idx nothing but the config says how many channels the words hold.
   const inFeatures = gIdx ? gIdx.shape[0] : Math.floor((words * 32) / packed.bits);
-  const bits = [packed.bits, ...(packed.uniform ? [] : BITS)].find((b) => wordsFor(inFeatures, b) === words);
+  const bits = [packed.bits, ...(packed.uniform ? [] : PACKED_BITS)].find((b) => wordsFor(inFeatures, b) === words);
   if (bits === undefined) {
     throw new InputError(`${name}.qweight has shape [${qweight.shape.join(", ")}], which does not hold ${inFeatures} input channels of ${packed.bits} bits`);
   }
@@ -255,8 +263,4 @@ function naturalGroups(inFeatures: number, groupSize: number): Int32Array<ArrayB
 interface Shape {
   readonly outFeatures: number;
   readonly inFeatures: number;
-}
-
-function isBits(value: unknown): value is Bits {
-  return (BITS as readonly unknown[]).includes(value);
 }

@@ -8,6 +8,7 @@ import { alongRows, packBits, unpackBits, wordsFor } from "./bits.js";
 import type { Format, FormatRun, PackedFormat } from "./format.js";
 import { integerZeros } from "./integer-zeros.js";
 import { bytesOf, expectFinite, expectTensor, wordsOf } from "./packed-tensors.js";
+import { isHeld, listed } from "./refuses-bits.js";
 import { rotaryKeys } from "./rotary-keys.js";
 
 /** The group sizes that MLX's kernels take. */
@@ -19,6 +20,7 @@ const GROUP_SIZES = [32, 64, 128];
  */
 export const mlx: Format = {
   name: "mlx",
+  bits: BITS,
   library: "mlx",
   embeddings: true,
   // Products with codes are exact in float32 then, in whatever order a kernel multiplies and adds.
@@ -116,12 +118,11 @@ function detect(config: Record<string, unknown>): PackedFormat | undefined {
 
 function settingOf({ bits, group_size: groupSize, mode = "affine" }: Record<string, unknown>, where: string): Setting {
   if (mode !== "affine") throw new InputError(`config.json: ${where} says mode ${JSON.stringify(mode)}; of mlx only affine can be read`);
-  const known = BITS.find((own) => own === bits);
-  if (known === undefined) throw new InputError(`config.json: ${where} says bits ${JSON.stringify(bits)}; mlx can be read with ${BITS.join(", ")}`);
+  if (!isHeld(BITS, bits)) throw new InputError(`config.json: ${where} says bits ${JSON.stringify(bits)}; mlx can be read with ${listed(BITS)}`);
   if (typeof groupSize !== "number" || !GROUP_SIZES.includes(groupSize)) {
     throw new InputError(`config.json: ${where} says group_size ${JSON.stringify(groupSize)}; expected ${GROUP_SIZES.join(", ")}`);
   }
-  return { bits: known, groupSize };
+  return { bits, groupSize };
 }
 
 function unpack(name: string, tensors: ReadonlyMap<string, Tensor>, { bits, groupSize }: Setting): QuantizedLinear {

@@ -2,6 +2,7 @@ import type { Format } from "./format.js";
 import { refusesOffsets } from "./integer-zeros.js";
 import { container } from "./onnx/container.js";
 import { blockSize, layout, pack, PACKED_BITS } from "./onnx/matmul-nbits.js";
+import { refusesBits } from "./refuses-bits.js";
 
 /**
  * ONNX models of ONNX Runtime's own operators, as transformers.js loads them: the whole decoder as a graph, its linears as MatMulNBits. It knows no
@@ -9,10 +10,12 @@ import { blockSize, layout, pack, PACKED_BITS } from "./onnx/matmul-nbits.js";
  */
 export const onnx: Format = {
   name: "onnx",
+  bits: PACKED_BITS,
   // MatMulNBits wants scales in the type of its input.
   scaleDtype: () => "F32",
   refusesRun({ bits, order }) {
-    if (!(PACKED_BITS as readonly number[]).includes(bits)) return `onnx holds ${PACKED_BITS.join(" or ")} bits, not ${bits}`;
+    const refusal = refusesBits(onnx, bits, "transformers.js knows no names for files of others");
+    if (refusal !== undefined) return refusal;
     if (order === "act") return "onnx has no act order: ONNX Runtime's fast kernels take groups that lie side by side. Take group-aware";
     return undefined;
   },

@@ -1,4 +1,5 @@
-export const BITS = [2, 3, 4, 8] as const;
+/** Bits of a code; which of them a format holds, it says itself. */
+export const BITS = [2, 3, 4, 6, 8] as const;
 export type Bits = (typeof BITS)[number];
 
 /** Float formats in which checkpoints keep scales. Scales are rounded to it before any code is computed. */

@@ -15,7 +15,7 @@ describe("wrong usage ends with 2 and a line that helps", () => {
   it.each([
     [[], "Say what to do: plan, quantize, survey, eval, push, inspect, convert or devices"],
     [["quantize"], "Not enough non-option arguments: got 0, need at least 1"],
-    [["quantize", "x", "-o", "y", "--bits", "5"], "Argument: bits, Given: 5, Choices: 2, 3, 4, 8"],
+    [["quantize", "x", "-o", "y", "--bits", "5"], "Argument: bits, Given: 5, Choices: 2, 3, 4, 6, 8"],
     [["quantize", "x", "-o", "y", "--sparkle"], "Unknown argument: sparkle"],
     [["compress", "x"], "Unknown arguments: compress, x"],
   ])("%j", async (args, message) => {
@@ -35,7 +35,7 @@ describe("bad input ends with 1, one line and no stack trace", () => {
   it("no such folder", () => refused(["quantize", join(root, "missing"), "-o", out], `${join(root, "missing")}: no such folder`));
   it("an unknown size", () => refused(["quantize", DEMO_MODEL, "-o", out, "--max-shard-size", "5 bananas"], `--max-shard-size is "5 bananas"; give a size, as 5GB, 512MiB or a number of bytes`));
   it("bits for no pattern", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "8"], '--bits-for is "8"; give a pattern and bits, as *.down_proj=8'));
-  it("bits for a pattern that there are not", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "*.down_proj=many"], 'bits for "*.down_proj" is NaN; it may be 2, 3, 4, 8'));
+  it("bits for a pattern that there are not", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "*.down_proj=many"], 'bits for "*.down_proj" is NaN; it may be 2, 3, 4, 6, 8'));
   it.each(["0", "1.5", "-2", "many"])("%s threads", async (threads) => {
     const message = `threads is ${String(Number(threads))}; it must be a whole number of at least 1`;
     await refused(["quantize", DEMO_MODEL, "-o", out, "--threads", threads], message);

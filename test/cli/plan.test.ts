@@ -30,7 +30,7 @@ it("prints a table of what becomes of the tensors, and which programs load it", 
   expect(stdout).toMatch(/^memory +about \d+ MB, 268 MB of it hidden states \(--memory 2GB\)$/m);
   expect(stdout).toMatch(/^time +about .* with 65,536 calibration tokens \(forward .*, Hessians .*, rounding .*\), at \d+ GFLOP\/s on \d+ threads?$/m);
   expect(stdout).toMatch(/^format gptq: .*\n {2}transformers {4}yes\n {2}GPTQModel {7}yes\n {2}vLLM {12}no {7}vLLM takes gptq in 4 and 8 bits and symmetric only\n {2}llama\.cpp {7}no /m);
-  expect(stdout).toContain("--format compressed-tensors: compressed-tensors holds 4 or 8 bits, not 3\n");
+  expect(stdout).toContain("--format compressed-tensors: compressed-tensors holds 4 or 8 bits, not 3: its readers pack codes that do not fill a word in two ways, by their version\n");
   expect(stdout).toContain("Note: left as they are: model.layers.*.self_attn.o_proj (4), because it is to be kept\n");
   // Once is enough.
   expect(stdout.match(/vLLM takes gptq/g)).toHaveLength(1);

@@ -54,7 +54,7 @@ describe("what awq refuses", () => {
   it.each([
     [natural, undefined],
     [{ ...natural, symmetric: true, order: "group-aware" as const }, undefined],
-    [{ ...natural, bits: 8 }, "awq holds 4 bits, not 8"],
+    [{ ...natural, bits: 6 }, "awq holds 4 bits, not 6"],
     [{ ...natural, order: "act" as const }, "awq has no act order: its groups lie side by side. Take group-aware, or the format gptq"],
     [{ ...natural, lmHead: 4 }, "awq leaves lm_head as it is: transformers takes no packed one. Take the format gptq or compressed-tensors for that"],
   ])("a run: %o", (of, why) => expect(awq.refusesRun(of)).toBe(why));

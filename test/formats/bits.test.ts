@@ -59,7 +59,7 @@ describe("packBits", () => {
     );
   });
 
-  it.each([2, 3, 4] as const)("refuses a code that does not fit %i bits", (bits) => {
+  it.each([2, 3, 4, 6] as const)("refuses a code that does not fit %i bits", (bits) => {
     const codes = new Uint8Array(40);
     codes[37] = 1 << bits;
     expect(() => packBits(codes, alongRows(2, 20, bits))).toThrow(new Error(`A code does not fit ${bits} bits`));

@@ -88,7 +88,8 @@ describe("compressed-tensors refuses", () => {
   it("bits that its readers do not take, and act order", () => {
     const asked = { bits: 4, symmetric: true, order: "natural" } as const;
     expect(compressedTensors.refusesRun(asked)).toBeUndefined();
-    expect(compressedTensors.refusesRun({ ...asked, bits: 3 })).toBe("compressed-tensors holds 4 or 8 bits, not 3");
+    expect(compressedTensors.refusesRun({ ...asked, bits: 2 })).toBe("compressed-tensors holds 4 or 8 bits, not 2");
+    expect(compressedTensors.refusesRun({ ...asked, bits: 6 })).toBe("compressed-tensors holds 4 or 8 bits, not 6: its readers pack codes that do not fill a word in two ways, by their version");
     expect(compressedTensors.refusesRun({ ...asked, order: "act" })).toBe(
       "compressed-tensors has no act order: its groups lie side by side. Take group-aware, or the format gptq",
     );

@@ -43,7 +43,7 @@ const run: FormatRun = {
 describe("gptq tensors", () => {
   it("come back as they were packed", () => {
     fc.assert(
-      fc.property(quantizedLinears({ scaleDtypes: ["F16"], channels: 32, groupSizes: [32, 64, 96], actOrder: true }), (random) => {
+      fc.property(quantizedLinears({ bits: gptq.bits, scaleDtypes: ["F16"], channels: 32, groupSizes: [32, 64, 96], actOrder: true }), (random) => {
         const tensors = gptq.pack("m", random);
         expect(gptq.layout("m", random, random.scheme, "act")).toEqual(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })));
         expect(legible(gptq.detect(configFor(random))!.unpack("m", bySuffix(tensors)))).toEqual(legible(random));
@@ -54,7 +54,7 @@ describe("gptq tensors", () => {
 
   it("come back where single modules have settings of their own", () => {
     fc.assert(
-      fc.property(quantizedLinears({ scaleDtypes: ["F16"], channels: 32, groupSizes: [32, 64, 96], actOrder: true }), (random) => {
+      fc.property(quantizedLinears({ bits: gptq.bits, scaleDtypes: ["F16"], channels: 32, groupSizes: [32, 64, 96], actOrder: true }), (random) => {
         const config = { ...configFor(random), bits: 4, group_size: 128, dynamic: { "+:.*": {} } };
         expect(legible(gptq.detect(config)!.unpack("m", bySuffix(gptq.pack("m", random))))).toEqual(legible(random));
       }),
@@ -128,7 +128,8 @@ describe("gptq refuses", () => {
 
   it("no bits that it holds, in any order", () => {
     expect(gptq.refusesRun({ bits: 3, symmetric: false, order: "act" })).toBeUndefined();
-    expect(gptq.refusesRun({ bits: 5, symmetric: true, order: "natural" })).toBe("gptq holds 2, 3, 4, 8 bits, not 5");
+    expect(gptq.refusesRun({ bits: 5, symmetric: true, order: "natural" })).toBe("gptq holds 2, 3, 4 or 8 bits, not 5: GPTQModel keeps 5 to 7 in a layout of its own (gptq_p), which only it reads");
+    expect(gptq.refusesRun({ bits: 1, symmetric: true, order: "natural" })).toBe("gptq holds 2, 3, 4 or 8 bits, not 1");
   });
 
   it("nothing for vLLM's sake, but says so", () => {
@@ -202,7 +203,7 @@ describe("gptq config", () => {
     const config = { quant_method: "gptq", bits: 4, group_size: 128 };
     expect(gptq.detect({ ...config, quant_method: "awq" })).toBeUndefined();
     expect(gptq.detect(config)).toMatchObject({ format: "gptq", bits: 4, groupSize: 128, symmetric: true });
-    expect(() => gptq.detect({ ...config, bits: 5 })).toThrow(new InputError("quantization_config says bits 5; gptq holds 2, 3, 4, 8"));
+    expect(() => gptq.detect({ ...config, bits: 6 })).toThrow(new InputError("quantization_config says bits 6; gptq holds 2, 3, 4 or 8"));
     expect(() => gptq.detect({ ...config, group_size: 0 })).toThrow(new InputError("quantization_config says group_size 0; expected -1 or a positive integer"));
     expect(() => gptq.detect({ ...config, checkpoint_format: "marlin" })).toThrow(
       new InputError('quantization_config says checkpoint_format "marlin"; only gptq and gptq_v2 can be read'),

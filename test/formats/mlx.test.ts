@@ -64,6 +64,7 @@ describe("mlx tensors", () => {
 
 describe("what mlx refuses", () => {
   it("a run in act order", () => {
+    for (const bits of [2, 3, 4, 6, 8]) expect(mlx.refusesRun({ bits, symmetric: true, order: "natural" })).toBeUndefined();
     expect(mlx.refusesRun({ bits: 3, symmetric: false, order: "group-aware" })).toBeUndefined();
     expect(mlx.refusesRun({ bits: 4, symmetric: true, order: "act" })).toBe("mlx has no act order: its groups lie side by side. Take group-aware, or the format gptq");
   });
@@ -119,10 +120,10 @@ describe("mlx's config", () => {
   });
 
   it.each([
-    [{ ...config, bits: 5 }, "config.json: quantization says bits 5; mlx can be read with 2, 3, 4, 8"],
+    [{ ...config, bits: 5 }, "config.json: quantization says bits 5; mlx can be read with 2, 3, 4, 6 or 8"],
     [{ ...config, group_size: 16 }, "config.json: quantization says group_size 16; expected 32, 64, 128"],
     [{ ...config, mode: "mxfp4" }, 'config.json: quantization says mode "mxfp4"; of mlx only affine can be read'],
-    [{ ...config, a: { bits: 6, group_size: 32 } }, "config.json: quantization of a says bits 6; mlx can be read with 2, 3, 4, 8"],
+    [{ ...config, a: { bits: 7, group_size: 32 } }, "config.json: quantization of a says bits 7; mlx can be read with 2, 3, 4, 6 or 8"],
   ])("is refused: %o", (wrong, message) => expect(() => mlx.detect(wrong)).toThrow(new InputError(message)));
 });
 

@@ -33,7 +33,7 @@ const cases = packingCases().map((c) => {
 });
 
 describe("linears that others packed", () => {
-  it("are many", () => expect(cases.length).toBe(34));
+  it("are many", () => expect(cases.length).toBe(36));
 
   it.each(cases)("$name is read", ({ config, format, packed, codes, zeros, dequantized }) => {
     const linear = format.detect(config)!.unpack("linear", packed);

@@ -11,8 +11,8 @@ it("fills in what an expert would choose", () => {
 
 it.each<[object, string]>([
   [{ method: "awq" }, "method is awq; it may be gptq, rtn"],
-  [{ bits: 5 }, "bits is 5; it may be 2, 3, 4, 8"],
-  [{ bitsFor: [{ pattern: "*.v_proj", bits: 8 }, { pattern: "*.o_proj", bits: 6 }] }, 'bits for "*.o_proj" is 6; it may be 2, 3, 4, 8'],
+  [{ bits: 5 }, "bits is 5; it may be 2, 3, 4, 6, 8"],
+  [{ bitsFor: [{ pattern: "*.v_proj", bits: 8 }, { pattern: "*.o_proj", bits: 7 }] }, 'bits for "*.o_proj" is 7; it may be 2, 3, 4, 6, 8'],
   [{ targetBits: 1 }, "target bits is 1; it must lie above 1 and be at most 32"],
   [{ targetBits: Number.NaN }, "target bits is NaN; it must lie above 1 and be at most 32"],
   [{ quality: "superb" }, "quality is superb; it may be fast, balanced, best"],

@@ -140,7 +140,7 @@ export function referenceError(w: readonly number[], h: readonly number[], grid:
 }
 
 /** Hundredths of the spanning step that a search goes through: from, to, step. */
-const PERCENTS = { 2: [100, 26, 2], 3: [104, 40, 2], 4: [113, 54, 1], 8: [125, 86, 1] } as const;
+const PERCENTS = { 2: [100, 26, 2], 3: [104, 40, 2], 4: [113, 54, 1], 6: [125, 80, 1], 8: [125, 86, 1] } as const;
 
 /** The steps of a super-block, a tenth longer than they must be for its largest scale and offset. */
 export function referenceSteps(w: readonly number[], scheme: QuantScheme): ReferenceSteps {

@@ -68,7 +68,7 @@ describe("refuses", () => {
   it("runs that it cannot hold", () => {
     const run = { bits: 4, symmetric: true, order: "natural" } as const;
     expect(onnx.refusesRun(run)).toBeUndefined();
-    expect(onnx.refusesRun({ ...run, bits: 3 })).toBe("onnx holds 4 or 8 bits, not 3");
+    expect(onnx.refusesRun({ ...run, bits: 6 })).toBe("onnx holds 4 or 8 bits, not 6: transformers.js knows no names for files of others");
     expect(onnx.refusesRun({ ...run, order: "act" })).toBe("onnx has no act order: ONNX Runtime's fast kernels take groups that lie side by side. Take group-aware");
   });
 
