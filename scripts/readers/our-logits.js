@@ -1,6 +1,5 @@
 // What Shardsmith itself computes with a checkpoint that it wrote: the other side of the comparison with others' readers.
 import { writeFile } from "node:fs/promises";
-import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { runStages } from "#src/model/forward.js";
 import { capLogits, embeddingOf, finalNormStage, lmHeadOf, logitsGraph } from "#src/model/head.js";
 import { embedBatch } from "#src/pipeline/batches.js";
@@ -12,11 +11,10 @@ import { openFolder } from "#src/source/folder.js";
 
 /**
  * Writes a safetensors file with `logits` [tokens, vocabulary] for the tokens of `text`, `tokens` themselves (as float32), and the
- * dequantized weight of every packed linear under its own name; all by the code behind `shardsmith eval`.
+ * dequantized weight of every packed linear under its own name; all by the code behind `shardsmith eval`, on `engine`.
  */
-export async function writeOurLogits(folder, text, file) {
+export async function writeOurLogits(engine, folder, text, file) {
   const source = await openFolder(folder);
-  const engine = await createOnnxEngine();
   try {
     const model = await openModel(source);
     const { decoder, checkpoint } = model;
@@ -27,6 +25,7 @@ export async function writeOurLogits(folder, text, file) {
     const head = await model.load(decoder.lmHead.tensor);
     const graph = await engine.prepare(logitsGraph(decoder.hiddenSize, decoder.vocabSize), new Map([["lm_head", head]]));
     const { data } = (await graph.run({ x })).outputs.logits;
+    await graph.release();
     capLogits(data, decoder.lmHead.softcap);
 
     const tensors = [
@@ -43,7 +42,6 @@ export async function writeOurLogits(folder, text, file) {
     const [{ header }] = planShards(tensors.map(({ name, shape }) => ({ name, shape, dtype: "F32" })), Infinity);
     await writeFile(file, Buffer.concat([header, ...tensors.map((tensor) => fromFloat32(tensor.data, "F32"))]));
   } finally {
-    await engine.close();
     await source.close();
   }
 }
