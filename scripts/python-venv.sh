@@ -21,7 +21,8 @@ wanted="$base $readers"
 echo "Making $venv: a few GB are downloaded, which takes minutes ..." >&2
 rm -rf "$venv"
 "$python" -m venv "$venv"
-pip="$venv/bin/python -m pip --disable-pip-version-check install --quiet"
+# Of GBs of Python a few modules are ever imported, which are compiled then.
+pip="$venv/bin/python -m pip --disable-pip-version-check install --quiet --no-compile"
 # shellcheck disable=SC2086
 {
   $pip $base
