@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { evaluate, survey, type Bits } from "shardsmith";
+import { formatByName } from "#src/formats/formats.js";
 import { expectedDivergence } from "#src/pipeline/choose-bits.js";
 
 const args = process.argv.slice(2);
@@ -30,7 +31,7 @@ const main = fileURLToPath(new URL("../dist/src/cli/main.js", import.meta.url));
 const began = performance.now();
 const { groups, choice } = await survey({ source: model, calibration, format, targetBits });
 console.log(`survey of ${String(groups.length)} groups: ${((performance.now() - began) / 1000).toFixed(1)} s; chosen: ${choice!.bitsPerWeight.toFixed(3)} bits a weight`);
-const held: readonly Bits[] = format === "gptq" ? [2, 3, 4, 8] : [4, 8];
+const held = formatByName(format).bits;
 
 let seed = 1;
 const random = (): number => (seed = (seed * 48271) % 2147483647) / 2147483647;

@@ -2,7 +2,7 @@ import type { Argv, ArgumentsCamelCase } from "yargs";
 import { FORMATS } from "../formats/formats.js";
 import { survey, type SurveyedGroup, type SurveyEvent, type SurveyResult } from "../index.js";
 import { GROUP_SIZES } from "../pipeline/options.js";
-import { CALIBRATION } from "./settings.js";
+import { CALIBRATION, DEVICE } from "./settings.js";
 import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
 import { formatCount, parseBytes } from "./units.js";
@@ -25,6 +25,8 @@ export function builder(yargs: Argv) {
     .option("seed", { type: "number", default: 0, describe: "of the choice of calibration documents" })
     .option("memory", { type: "string", default: "2GB", describe: "hidden states held in memory; beyond it they go to a file" })
     .option("threads", { type: "number", describe: "threads that compute [default: one a core]" })
+    .option("device", DEVICE)
+    .option("fallback", { type: "boolean", default: true, describe: "let the CPU go on where a GPU fails; --no-fallback: end the survey" })
     .option("all", { type: "boolean", default: false, describe: `list all groups of linears, not the ${String(LISTED)} that matter most` })
     .option("json", { type: "boolean", default: false, describe: "print one event a line, as JSON" });
 }
@@ -36,11 +38,12 @@ export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   const onEvent = (event: SurveyEvent): void => {
     if (args.json) console.log(JSON.stringify(event));
     else if (event.type === "retry") status.retry(event);
+    else if (event.type === "device") status.print(`Hessians are gathered ${event.why}`);
     else status.update({ done: event.done, doing: `survey, layer ${String(event.layer + 1)}/${String(event.layers)}` });
   };
   const result = await survey({
     source: args.source, format: args.format, samples: args.samples, seed: args.seed,
-    memory: parseBytes(args.memory, "memory"), signal, onEvent,
+    memory: parseBytes(args.memory, "memory"), device: args.device, fallback: args.fallback, signal, onEvent,
     ...(args.calibration !== undefined && { calibration: args.calibration }),
     ...(args.targetBits !== undefined && { targetBits: args.targetBits }),
     ...(args.groupSize !== undefined && { groupSize: args.groupSize }),
@@ -61,14 +64,16 @@ function text({ groups, tokens, positions, choice }: SurveyResult, all: boolean)
   const sorted = [...groups].sort((a, b) => b.divergence - a.divergence);
   const total = groups.reduce((sum, { divergence }) => sum + divergence, 0);
   const listed = all ? sorted : sorted.slice(0, LISTED);
+  // At 2 bits nearly all is error.
+  const widths = groups[0].errors.map(({ bits }) => bits).filter((bits) => bits > 2);
   const rows = listed.map((group) => [
     `${String(group.layer)} ${group.stage}`, kinds(group),
     group.divergence.toExponential(2), `${((100 * group.divergence) / total).toFixed(1)} %`,
-    ...[3, 4, 8].map((bits) => worst(group, bits).toExponential(1)),
+    ...widths.map((bits) => worst(group, bits).toExponential(1)),
     outliers(group), String(group.linears.reduce((sum, { heavyRows }) => sum + heavyRows, 0)),
     ...(choice ? [chosen(choice.wishes.get(group.linears[0].name))] : []),
   ]);
-  const heads = ["layer, input", "linears", ">KL at 3 bits", ">of all", ">error at 3", ">at 4", ">at 8", "outlier channels", ">heavy rows", ...(choice ? [">bits"] : [])];
+  const heads = ["layer, input", "linears", ">KL at 3 bits", ">of all", ...widths.map((bits, i) => `>${i === 0 ? "error at" : "at"} ${String(bits)}`), "outlier channels", ">heavy rows", ...(choice ? [">bits"] : [])];
   const lines = [table(heads, rows)];
   if (listed.length < groups.length) lines.push(`and ${String(groups.length - listed.length)} more (--all)`);
   lines.push(

@@ -3,8 +3,9 @@ import type { LinearPlan } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
 import { embeddingOf, lmHeadOf } from "../model/head.js";
 import { allocate } from "../quantize/allocate.js";
-import { BITS, type Bits, type QuantScheme } from "../quantize/scheme.js";
+import type { Bits, QuantScheme } from "../quantize/scheme.js";
 import { byteSize } from "../safetensors/dtypes.js";
+import type { StoredTensor } from "../source/checkpoint.js";
 import { heldTogether } from "./held-together.js";
 import type { Wish } from "./module-rules.js";
 import { modelDtype } from "./plan.js";
@@ -36,14 +37,15 @@ export function expectedDivergence({ divergence, errors }: SurveyedGroup, wish: 
  * cannot hold them, are no part of it. The target is one that `checkTarget` allows.
  */
 export function chooseBits(run: Prepared, survey: Survey, target: number): BitsChoice {
+  const { wishesFor, costOf } = offersOf(run);
   const plans = new Map(run.plan.linears.map((linear) => [linear.name, linear]));
   const groups = survey.groups.map((group) => {
     const linears = group.linears.map(({ name }) => plans.get(name)!);
-    const options = wishesFor(run, linears[0]).filter((wish) => linears.every((linear) => wishesFor(run, linear).includes(wish)));
+    const options = wishesFor(linears[0]).filter((wish) => linears.every((linear) => wishesFor(linear).includes(wish)));
     return {
       names: linears.map(({ name }) => name),
       weights: linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0),
-      choices: options.map((wish) => ({ wish, cost: linears.reduce((sum, linear) => sum + costOf(run, linear, wish), 0), loss: expectedDivergence(group, wish) })),
+      choices: options.map((wish) => ({ wish, cost: linears.reduce((sum, linear) => sum + costOf(linear, wish), 0), loss: expectedDivergence(group, wish) })),
     };
   });
   const weights = groups.reduce((sum, group) => sum + group.weights, 0);
@@ -59,11 +61,12 @@ export function chooseBits(run: Prepared, survey: Survey, target: number): BitsC
 
 /** Throws `InputError` where not even the fewest bits fit the target; known from headers alone. */
 export function checkTarget(run: Prepared, target: number): void {
+  const { wishesFor, costOf } = offersOf(run);
   // lm_head and the embedding have bits of their own.
   const tables = run.decoder === undefined ? [] : [lmHeadOf(run.decoder)?.name, embeddingOf(run.decoder).name];
   const linears = run.plan.linears.filter(({ name, scheme }) => scheme !== undefined && !tables.includes(name));
   const weights = linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0);
-  const least = linears.reduce((sum, linear) => sum + Math.min(...wishesFor(run, linear).map((wish) => costOf(run, linear, wish))), 0) / weights;
+  const least = linears.reduce((sum, linear) => sum + Math.min(...wishesFor(linear).map((wish) => costOf(linear, wish))), 0) / weights;
   if (target < least) {
     throw new InputError(`target bits is ${String(target)}; these linears take at least ${(Math.ceil(100 * least) / 100).toFixed(2)} bits a weight in the ${run.settings.format} format, scales and all`);
   }
@@ -71,25 +74,25 @@ export function checkTarget(run: Prepared, target: number): void {
 
 type Prepared = Pick<PreparedRun, "checkpoint" | "decoder" | "settings" | "plan">;
 
-/** What may be made of a linear. */
-function wishesFor(run: Prepared, linear: LinearPlan): Wish[] {
-  const { settings, plan } = run;
-  if (plan.byName.has(linear.name)) return [linear.scheme!.bits];
-  const format = heldTogether(settings);
-  const held = BITS.filter((bits) => format.refusesRun({ ...settings, bits }) === undefined && format.refusesLinear(linear, schemeAt(run, linear, bits)) === undefined);
-  return [...held, "keep"];
-}
-
-/** Its bits then, all tensors counted. */
-function costOf(run: Prepared, linear: LinearPlan, wish: Wish): number {
-  const { checkpoint, settings } = run;
-  const { start, end } = checkpoint.tensors.get(`${linear.name}.weight`)!;
-  if (wish === "keep") return 8 * (end - start);
-  const specs = formatByName(settings.format).layout(linear.name, linear, schemeAt(run, linear, wish), settings.order);
-  return 8 * specs.reduce((sum, { dtype, shape }) => sum + byteSize(dtype, shape), 0);
-}
-
-/** How it would be quantized with so many bits. */
-function schemeAt({ checkpoint, settings, plan }: Prepared, linear: LinearPlan, bits: Bits): QuantScheme {
-  return heldTogether(settings).schemeFor(linear, bits, plan.groupSize, settings, modelDtype(checkpoint.tensors.get(`${linear.name}.weight`)!));
+/** What a run's formats can make of its linears, and what it costs. */
+function offersOf({ checkpoint, settings, plan }: Prepared) {
+  const held = heldTogether(settings);
+  const format = formatByName(settings.format);
+  const weightOf = ({ name }: LinearPlan): StoredTensor => checkpoint.tensors.get(`${name}.weight`)!;
+  const schemeAt = (linear: LinearPlan, bits: Bits): QuantScheme => held.schemeFor(linear, bits, plan.groupSize, settings, modelDtype(weightOf(linear)));
+  return {
+    /** What may be made of a linear. */
+    wishesFor(linear: LinearPlan): Wish[] {
+      if (plan.byName.has(linear.name)) return [linear.scheme!.bits];
+      const bits = held.bits.filter((own) => held.refusesRun({ ...settings, bits: own }) === undefined && held.refusesLinear(linear, schemeAt(linear, own)) === undefined);
+      return [...bits, "keep"];
+    },
+    /** Its bits then, all tensors counted. */
+    costOf(linear: LinearPlan, wish: Wish): number {
+      const { start, end } = weightOf(linear);
+      if (wish === "keep") return 8 * (end - start);
+      const specs = format.layout(linear.name, linear, schemeAt(linear, wish), settings.order);
+      return 8 * specs.reduce((sum, { dtype, shape }) => sum + byteSize(dtype, shape), 0);
+    },
+  };
 }

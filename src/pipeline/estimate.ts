@@ -3,16 +3,18 @@ import type { Graph } from "../engine/graph.js";
 import type { Decoder, Stage } from "../model/decoder.js";
 import { embeddingOf, lmHeadStage } from "../model/head.js";
 import { SAMPLE_ROWS } from "../quantize/awq.js";
-import { BITS } from "../quantize/scheme.js";
 import { TOKENS_A_BATCH } from "./batches.js";
+import { heldTogether } from "./held-together.js";
 import { streamsOf, type ResolvedSettings } from "./options.js";
 import { sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
-import { SURVEYED } from "./survey.js";
+import { SURVEYED, surveyedBits } from "./survey.js";
 
 /** How fast an engine is: floating-point operations a second in a float32 matrix product, by all its threads together. */
 export interface Speed {
   readonly flops: number;
   readonly threads: number;
+  /** Of Hessian updates, where a GPU does them. */
+  readonly hessian?: number;
 }
 
 /** What a run will take, in bytes; each is an estimate but the sizes of files. */
@@ -133,6 +135,7 @@ function surveyWork(run: PreparedRun): number {
   const length = Math.min(SURVEYED.sequenceLength, sequenceLengthOf(settings.sequenceLength, decoder.maxPositions, run.checkpoint.source.label));
   const tokens = length * Math.min(SURVEYED.sequences, settings.samples);
   const followed = length * Math.min(SURVEYED.followed, settings.samples);
+  const widths = surveyedBits(heldTogether(settings).bits).length;
   const quantized = quantizedOf(run);
   const stages = decoder.stages(0, length);
   const operations = stages.map(({ graph }) => operationsOf(graph, length));
@@ -144,7 +147,7 @@ function surveyWork(run: PreparedRun): number {
     const n = linears[0].inFeatures;
     const weights = linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0);
     // Rounded at each width with its scales searched, and what is left of it, and of itself, measured.
-    work += decoder.layers * (followed * after + (tokens * n ** 2) / HESSIAN_SHARE + weights * (BITS.length * (ROUND / 2 + SEARCH) + (BITS.length + 1) * 2 * n));
+    work += decoder.layers * (followed * after + (tokens * n ** 2) / HESSIAN_SHARE + weights * (widths * (ROUND / 2 + SEARCH) + (widths + 1) * 2 * n));
   }
   const positions = Math.min(SURVEYED.positions, followed);
   return work + variants * positions * decoder.vocabSize * ((2 * decoder.hiddenSize) / PRODUCT_SHARE + LOGIT);
@@ -184,11 +187,11 @@ function factorOf(n: number, awq: boolean): number {
 }
 
 /** Seconds that a run will take, its reading and writing aside. */
-export function secondsOf(run: PreparedRun, { flops, threads }: Speed): Readonly<Record<keyof Work, number>> & { readonly total: number } {
+export function secondsOf(run: PreparedRun, { flops, threads, hessian: onGpu }: Speed): Readonly<Record<keyof Work, number>> & { readonly total: number } {
   const { forward, hessian, factor, sweep, survey } = workOf(run);
   const { tokens } = calibrationTokens(run);
   const calls = run.decoder === undefined ? 0 : run.decoder.layers * streamsOf(run.settings) * 9 * Math.ceil(tokens / TOKENS_A_BATCH);
-  const parts = { forward: forward / flops + calls * CALL, hessian: hessian / flops, factor: (factor * threads) / flops, sweep: sweep / flops, survey: survey / flops };
+  const parts = { forward: forward / flops + calls * CALL, hessian: onGpu === undefined ? hessian / flops : (hessian * HESSIAN_SHARE) / onGpu, factor: (factor * threads) / flops, sweep: sweep / flops, survey: survey / flops };
   return { ...parts, total: START + parts.forward + parts.hessian + parts.factor + parts.sweep + parts.survey };
 }
 

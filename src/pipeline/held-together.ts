@@ -1,11 +1,11 @@
 import type { Format, ModelFacts } from "../formats/format.js";
 import { formatByName } from "../formats/formats.js";
-import type { Bits, QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import { BITS, type Bits, type QuantScheme, type ScaleDtype } from "../quantize/scheme.js";
 import type { ResolvedSettings } from "./options.js";
 import { commonScheme, schemeFor } from "./scheme-for.js";
 
 /** What all formats of a run hold alike: what one of them refuses, all do. */
-export interface HeldTogether extends Pick<Format, "name" | "refusesRun" | "refusesLinear" | "notes" | "runNotes"> {
+export interface HeldTogether extends Pick<Format, "name" | "bits" | "refusesRun" | "refusesLinear" | "notes" | "runNotes"> {
   readonly embeddings: boolean;
   readonly kQuants: boolean;
   refusesModel(model: ModelFacts): string | undefined;
@@ -21,6 +21,7 @@ export function heldTogether({ format, alsoIn }: Pick<ResolvedSettings, "format"
   const refusal = (ask: (one: Format) => string | undefined): string | undefined => all.map(ask).find((why) => why !== undefined);
   return {
     name: all.map(({ name }) => name).join(", "),
+    bits: BITS.filter((bits) => all.every((one) => one.bits.includes(bits))),
     embeddings: all.every(({ embeddings }) => embeddings === true),
     kQuants: all.every(({ kQuants }) => kQuants === true),
     refusesModel: (model) => refusal(({ container }) => container?.refusesModel(model)),

@@ -3,11 +3,12 @@ import type { Engine } from "../engine/engine.js";
 import type { Source } from "../source/source.js";
 import { calibrationOf, type CalibrationText } from "./calibrate.js";
 import { chooseBits, type BitsChoice } from "./choose-bits.js";
-import type { RetryEvent } from "./events.js";
+import type { DeviceEvent, RetryEvent } from "./events.js";
+import { heldTogether } from "./held-together.js";
 import type { QuantizeSettings } from "./options.js";
 import { prepareRun } from "./prepare-run.js";
 import type { ScratchFile } from "./sink.js";
-import { surveyModel, type Survey } from "./survey.js";
+import { surveyedBits, surveyModel, type Survey } from "./survey.js";
 import { withEngine } from "./with-engine.js";
 
 export interface SurveyJob {
@@ -22,7 +23,7 @@ export interface SurveyJob {
   readonly signal?: AbortSignal;
 }
 
-export type SurveyEvent = { readonly type: "survey"; readonly layer: number; readonly layers: number; /** 0 … 1 */ readonly done: number } | RetryEvent;
+export type SurveyEvent = { readonly type: "survey"; readonly layer: number; readonly layers: number; /** 0 … 1 */ readonly done: number } | DeviceEvent | RetryEvent;
 
 /** What a survey found and, with `targetBits`, what `quantize` would make of it. */
 export interface SurveyResult extends Survey {
@@ -43,7 +44,7 @@ export async function runSurvey(job: SurveyJob): Promise<SurveyResult> {
   const lost: string[] = [];
   const survey = await withEngine(job, (engine) =>
     surveyModel({
-      engine, checkpoint, decoder, linears: plan.linears, sequences: set.sequences, memory: settings.memory, scratch: job.scratch, signal,
+      engine, checkpoint, decoder, linears: plan.linears, bits: surveyedBits(heldTogether(settings).bits), sequences: set.sequences, memory: settings.memory, scratch: job.scratch, signal,
       onLayer: (layer) => job.onEvent?.(surveyed(layer, decoder.layers)),
       onLost: ({ message }) => void lost.push(`${message}; the survey went on without it`),
     }),

@@ -6,12 +6,13 @@ import type { Calibration } from "./calibrate.js";
 import { chooseBits } from "./choose-bits.js";
 import { megabytes, spaceOf } from "./disk-space.js";
 import type { QuantizeEvent } from "./events.js";
+import { heldTogether } from "./held-together.js";
 import type { JournalEntry } from "./journal.js";
 import type { Wish } from "./module-rules.js";
 import type { QuantizeJob, Warnings } from "./quantize.js";
 import { surveyed } from "./run-survey.js";
 import type { ScratchFile } from "./sink.js";
-import { surveyModel } from "./survey.js";
+import { surveyedBits, surveyModel } from "./survey.js";
 
 /** Beside the journal: what a survey read of a Hub. */
 const KEPT_FILE = "source.bin";
@@ -37,7 +38,7 @@ export async function choiceOf(
   const kept = file && new KeptSource(job.source, file);
   const checkpoint = kept === undefined ? prepared.checkpoint : prepared.checkpoint.through(kept);
   const survey = await surveyModel({
-    engine, checkpoint, decoder, linears: plan.linears, sequences: set.sequences, memory: settings.memory, scratch: (name) => sink.scratch(name), signal,
+    engine, checkpoint, decoder, linears: plan.linears, bits: surveyedBits(heldTogether(settings).bits), sequences: set.sequences, memory: settings.memory, scratch: (name) => sink.scratch(name), signal,
     onLayer: (layer) => { emit(surveyed(layer, decoder.layers)); },
     onLost: ({ message }) => { warnings.add(`${message}; the survey goes on without it`); },
   });

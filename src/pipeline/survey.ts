@@ -32,6 +32,11 @@ export const SURVEYED = {
 /** Bits of the rounding whose effect is followed: coarse enough to stand out, fine enough for effects to add up. */
 const REFERENCE_BITS = 3;
 
+/** The bits at which it measures errors: those that formats hold, and those of the rounding that it follows. */
+export function surveyedBits(held: readonly Bits[]): readonly Bits[] {
+  return BITS.filter((bits) => bits === REFERENCE_BITS || held.includes(bits));
+}
+
 /** What was seen of one linear in the original model. */
 export interface SurveyedLinear {
   readonly name: string;
@@ -71,6 +76,8 @@ export interface SurveyRun {
   readonly decoder: Decoder;
   /** Those with a scheme are surveyed, at its group size and dtype of scales. */
   readonly linears: readonly LinearPlan[];
+  /** As `surveyedBits` says. */
+  readonly bits: readonly Bits[];
   readonly sequences: readonly Uint32Array[];
   /** Bytes of hidden states held in memory. */
   readonly memory: number;
@@ -226,20 +233,20 @@ async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promi
 
   /** What rounding does to the linears of a stage. */
   async function measure(layer: number, stage: Stage, scheme: QuantScheme, hessian: InputHessian): Promise<{ group: Seen; rounded: Map<string, Float32Array<ArrayBuffer>> }> {
-    const keepAt = BITS.indexOf(REFERENCE_BITS);
+    const keepAt = run.bits.indexOf(REFERENCE_BITS);
     const rounded = new Map<string, Float32Array<ArrayBuffer>>();
     const linears: SurveyedLinear[] = [];
-    const sums = BITS.map(() => 0);
+    const sums = run.bits.map(() => 0);
     const n = stage.linears[0].inFeatures;
     for (const { name, outFeatures, inFeatures } of stage.linears) {
       signal?.throwIfAborted();
       const weight = { rows: outFeatures, cols: inFeatures, data: await checkpoint.readFloat32(`${name}.weight`) };
-      const found = await roundingErrors(engine, weight, BITS.map((bits) => ({ ...scheme, bits })), hessian, keepAt);
+      const found = await roundingErrors(engine, weight, run.bits.map((bits) => ({ ...scheme, bits })), hessian, keepAt);
       found.errors.forEach((error, i) => (sums[i] += error));
       rounded.set(`${name}.weight`, found.rounded);
       linears.push({
         name, outFeatures, inFeatures,
-        errors: BITS.map((bits, i) => ({ bits, relativeError: found.energy > 0 ? found.errors[i] / found.energy : 0 })),
+        errors: run.bits.map((bits, i) => ({ bits, relativeError: found.energy > 0 ? found.errors[i] / found.energy : 0 })),
         heavyRows: found.kurtosis.filter((value) => value > HEAVY_KURTOSIS).length,
         largestKurtosis: found.kurtosis.reduce((a, b) => Math.max(a, b), 0),
       });
@@ -249,7 +256,7 @@ async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promi
       rounded,
       group: {
         layer, stage: stage.name, linears, outliers: outlierChannels(diagonal, OUTLIER_FACTOR),
-        errors: BITS.map((bits, i) => ({ bits, ratio: sums[keepAt] > 0 ? sums[i] / sums[keepAt] : 0 })),
+        errors: run.bits.map((bits, i) => ({ bits, ratio: sums[keepAt] > 0 ? sums[i] / sums[keepAt] : 0 })),
       },
     };
   }
