@@ -4,12 +4,9 @@ import type { PackedFormat } from "../formats/format.js";
 import { checkShapes } from "../model/check-shapes.js";
 import type { Decoder, LinearSpec } from "../model/decoder.js";
 import { embeddingOf, lmHeadOf } from "../model/head.js";
-import type { Bits, QuantScheme } from "../quantize/scheme.js";
+import { CHECKPOINT_GROUP_SIZES, type Bits, type QuantScheme } from "../quantize/scheme.js";
 import type { Weights } from "./open-weights.js";
 import { packedLinears } from "./packed-linears.js";
-
-/** Group sizes that a linear may have beside what its format's config says. */
-const GROUP_SIZES = [16, 32, 64, 128, 256, 512, 1024];
 
 /**
  * Checks, from headers and config.json alone, that a checkpoint has all that its decoder needs: plain tensors in the shapes that config.json implies, and packed
@@ -51,7 +48,7 @@ function schemeOf(packed: PackedFormat, linear: LinearSpec, shapes: ReadonlyMap<
   const format = formatByName(packed.format);
   const bits = packed.bitsOf(shapes) as Bits;
   const said = groupSize === -1 ? linear.inFeatures : groupSize;
-  const sizes = [said, ...GROUP_SIZES, linear.inFeatures].filter((size) => linear.inFeatures % size === 0);
+  const sizes = [said, ...CHECKPOINT_GROUP_SIZES, linear.inFeatures].filter((size) => linear.inFeatures % size === 0);
   for (const size of sizes) {
     for (const kind of [{ symmetric }, { symmetric: !symmetric }, { symmetric: false, offsets: "float" }, { symmetric: false, offsets: "super-block" }] as const) {
       const scheme: QuantScheme = { bits, groupSize: size, scaleDtype: "F32", ...kind };

@@ -1,11 +1,8 @@
 import type { Format } from "../formats/format.js";
 import { integerZeros } from "../formats/integer-zeros.js";
 import type { QuantizedLinear } from "../quantize/quantized-linear.js";
-import type { QuantScheme, ScaleDtype } from "../quantize/scheme.js";
+import { CHECKPOINT_GROUP_SIZES, type QuantScheme, type ScaleDtype } from "../quantize/scheme.js";
 import { roundAllToDtype } from "../safetensors/floats.js";
-
-/** Group sizes into which larger groups are cut, the largest first. */
-const GROUP_SIZES = [1024, 512, 256, 128, 64, 32, 16];
 
 /** A linear as a format would hold it, or why it cannot hold it exactly. */
 export type Held = { readonly linear: QuantizedLinear } | { readonly why: string };
@@ -22,7 +19,7 @@ export function heldIn(format: Format, given: QuantizedLinear, scaleDtype: Scale
   const refusal = format.refusesRun({ bits, symmetric, order: act ? "act" : "natural" });
   if (refusal !== undefined) return { why: refusal };
   const scheme: QuantScheme = { ...linear.scheme, scaleDtype };
-  const sizes = [scheme.groupSize, ...(act ? [] : GROUP_SIZES.filter((size) => size < scheme.groupSize && scheme.groupSize % size === 0))];
+  const sizes = [scheme.groupSize, ...(act ? [] : CHECKPOINT_GROUP_SIZES.filter((size) => size < scheme.groupSize && scheme.groupSize % size === 0).reverse())];
   const groupSize = sizes.find((size) => format.refusesLinear(linear, { ...scheme, groupSize: size }) === undefined);
   if (groupSize === undefined) return { why: format.refusesLinear(linear, scheme)! };
   const why = notRepresentable(linear, scaleDtype, format.offsets === "float");

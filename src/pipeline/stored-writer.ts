@@ -1,4 +1,5 @@
 import type { Stored } from "../formats/format.js";
+import { joinBytes } from "../safetensors/join-bytes.js";
 import type { ShardWriter } from "./shard-writer.js";
 
 /** Writes tensors that are not quantized as the format stores them, whatever the pieces in which their bytes come. */
@@ -17,18 +18,11 @@ export class StoredWriter {
     const stored = this.stored.get(name);
     if (stored === undefined) return;
     const { written, rest } = this.begun.get(name) ?? { written: 0, rest: new Uint8Array() };
-    const all = rest.length === 0 ? bytes : joined(rest, bytes);
+    const all = rest.length === 0 ? bytes : joinBytes(rest, bytes);
     const whole = all.length - (all.length % stored.unit);
     const converted = whole === 0 ? new Uint8Array() : stored.convert(all.subarray(0, whole));
     await this.writer.writePart(name, written, converted);
     // Copied, so that a piece is not held for the sake of its end.
     this.begun.set(name, { written: written + converted.length, rest: all.slice(whole) });
   }
-}
-
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(a.length + b.length);
-  all.set(a);
-  all.set(b, a.length);
-  return all;
 }

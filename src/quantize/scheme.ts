@@ -2,6 +2,9 @@
 export const BITS = [2, 3, 4, 6, 8] as const;
 export type Bits = (typeof BITS)[number];
 
+/** Group sizes that checkpoints have, of whatever maker, beside one scale a row. */
+export const CHECKPOINT_GROUP_SIZES = [16, 32, 64, 128, 256, 512, 1024] as const;
+
 /** Float formats in which checkpoints keep scales. Scales are rounded to it before any code is computed. */
 export type ScaleDtype = "F16" | "BF16" | "F32";
 

@@ -1,5 +1,6 @@
 import type { Decoder } from "../../model/decoder.js";
 import { byteSize } from "../../safetensors/dtypes.js";
+import { joinBytes } from "../../safetensors/join-bytes.js";
 import type { Shard } from "../../safetensors/layout.js";
 import type { TensorSpec } from "../../safetensors/tensor.js";
 import type { LinearPlan, ModelToWrite } from "../format.js";
@@ -33,7 +34,7 @@ export async function layOut(model: ModelToWrite): Promise<Shard> {
   });
   return {
     file: `model-${type.name}.gguf`,
-    header: factors === undefined ? header : concatenated(header, new Uint8Array(factors.buffer)),
+    header: factors === undefined ? header : joinBytes(header, new Uint8Array(factors.buffer)),
     tensors,
     size: tensors.at(-1)!.end,
   };
@@ -62,11 +63,4 @@ function commonest(linears: readonly LinearPlan[], { embedding, lmHead }: Decode
 function nameOf({ _name_or_path: path }: Readonly<Record<string, unknown>>): { readonly name?: string } {
   const name = typeof path === "string" ? path.split(/[\\/]/).findLast((part) => part !== "") : undefined;
   return name === undefined ? {} : { name };
-}
-
-function concatenated(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
-  const out = new Uint8Array(a.length + b.length);
-  out.set(a);
-  out.set(b, a.length);
-  return out;
 }
