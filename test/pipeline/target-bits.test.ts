@@ -51,6 +51,18 @@ describe("bits to a target", () => {
     expect(choice!.bitsPerWeight).toBeLessThanOrEqual(4.9);
   }, SLOW);
 
+  it("are 6 too, in a format that holds them", async () => {
+    const { groups, choice } = await survey({ ...FEW, format: "mlx", targetBits: 6.5 });
+    for (const { errors } of groups) {
+      expect(errors.map(({ bits }) => bits)).toEqual([2, 3, 4, 6, 8]);
+      // A quarter of the step, a sixteenth of the error.
+      expect(errors[2].ratio / errors[3].ratio).toBeGreaterThan(12);
+    }
+    expect(new Set(choice!.wishes.values())).toContain(6);
+    expect(choice!.bitsPerWeight).toBeLessThanOrEqual(6.5);
+    expect(choice!.bitsPerWeight).toBeGreaterThan(6.3);
+  }, SLOW);
+
   it("are refused below the least, before anything is read", async () => {
     const output = join(root, "never");
     await expect(quantize({ ...FEW, output, format: "compressed-tensors", targetBits: 4.5 })).rejects.toThrow(
