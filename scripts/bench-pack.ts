@@ -1,11 +1,12 @@
-// MB/s of packed output that one core makes, for each format and what it holds: npm run bench:pack -- [rounds]
+// MB/s of packed output that one core makes, for each format and what it holds: npm run bench:pack -- [rounds] [format,...]
 import { FORMATS } from "#src/formats/formats.js";
 import { schemeFor } from "#src/pipeline/scheme-for.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
 import { BITS, type QuantScheme } from "#src/quantize/scheme.js";
 import { roundAllToDtype } from "#src/safetensors/floats.js";
 
-const rounds = Number(process.argv[2] ?? 7);
+const rounds = Number(process.argv[2] ?? 15);
+const names = process.argv[3]?.split(",") ?? FORMATS.map(({ name }) => name);
 /** down_proj of Llama-3.2-1B. */
 const SHAPE = { outFeatures: 2048, inFeatures: 8192 };
 
@@ -24,8 +25,8 @@ function linearOf(scheme: QuantScheme): QuantizedLinear {
   };
 }
 
-console.log(`Packing a linear [${String(SHAPE.outFeatures)}, ${String(SHAPE.inFeatures)}], median of ${String(rounds)} rounds after two that warm up, one thread, its own CPU time`);
-for (const format of FORMATS) {
+console.log(`Packing a linear [${String(SHAPE.outFeatures)}, ${String(SHAPE.inFeatures)}], best of ${String(rounds)} rounds, one thread, its own CPU time`);
+for (const format of FORMATS.filter(({ name }) => names.includes(name))) {
   for (const bits of BITS) {
     for (const symmetric of [true, false]) {
       const scheme = schemeFor(format, SHAPE, bits, format.groupSizes?.[0] ?? 128, { symmetric }, "BF16");
@@ -33,14 +34,13 @@ for (const format of FORMATS) {
       const linear = linearOf(scheme);
       const times: number[] = [];
       let bytes = 0;
-      for (let round = -2; round < rounds; round += 1) {
+      for (let round = 0; round < rounds; round += 1) {
         const begun = process.cpuUsage();
         bytes = format.pack("linear", linear).reduce((sum, tensor) => sum + tensor.bytes.length, 0);
         const { user, system } = process.cpuUsage(begun);
-        if (round >= 0) times.push((user + system) / 1e6);
+        times.push((user + system) / 1e6);
       }
-      const median = times.sort((a, b) => a - b)[times.length >> 1];
-      console.log(`${format.name.padEnd(20)}${String(bits)} bits, ${symmetric ? "symmetric " : "asymmetric"}${String(Math.round(bytes / 1e6 / median)).padStart(7)} MB/s`);
+      console.log(`${format.name.padEnd(20)}${String(bits)} bits, ${symmetric ? "symmetric " : "asymmetric"}${String(Math.round(bytes / 1e6 / Math.min(...times))).padStart(7)} MB/s`);
     }
   }
 }

@@ -1,4 +1,5 @@
 import type { Bits } from "../quantize/scheme.js";
+import { RUNS } from "./runs.js";
 
 /**
  * Where the codes of a matrix lie and where their words go. A *line* is what is packed into consecutive words: a row, or,
@@ -40,82 +41,47 @@ export function alongColsTransposed(rows: number, cols: number, bits: Bits): Pac
   return { ...alongCols(rows, cols, bits), wordLineStride: wordsFor(rows, bits), wordStride: 1 };
 }
 
-// Lines are packed sixteen at a time into a scratch of their own, so that a layout whose lines lie side by side is written
-// by whole cache lines of 64 bytes.
-const TILE = 16;
+/** Lines that are packed together where words lie side by side across lines: so many fill two cache lines, which processors fetch together. */
+const TILE = 32;
+
+/** Words after each line of the scratch: were lines powers of two apart, a cache would keep only some of them. */
+const APART = 16;
 
 /**
- * Packs codes into little-endian words, low bits first, without gaps; codes of 3 bits straddle words. Bits past the end of
+ * Packs codes into little-endian words, low bits first, without gaps; codes of 3 and 6 bits straddle words. Bits past the end of
  * a line are zero. Assumes a little-endian machine, as safetensors does of its bytes and ONNX Runtime of its host.
  *
  * Throws `Error` where a code does not fit its bits: it would corrupt its neighbours.
  */
-export function packBits(codes: Uint8Array, layout: PackedLayout): Uint32Array<ArrayBuffer> {
+export function packBits(codes: Uint8Array<ArrayBuffer>, layout: PackedLayout): Uint32Array<ArrayBuffer> {
   const { bits, lines, length, lineStride, codeStride, wordLineStride, wordStride } = layout;
   const words = wordsFor(length, bits);
+  const runs = RUNS[bits];
+  const padded = Math.ceil(words / runs.words) * runs.words;
+  // Lines of whole runs are packed from where they lie, others from a copy with zeros after them.
+  const whole = codeStride === 1 && length * bits === padded * 32 && codes.byteOffset % 4 === 0;
+  const line = new Uint8Array(whole ? 0 : (padded * 32) / bits);
+  const quads = whole ? new Uint32Array(codes.buffer, codes.byteOffset, codes.length >> 2) : new Uint32Array(line.buffer);
   const out = new Uint32Array(lines * words);
-  // Of 4 bits, whole words at a time.
-  const quads = bits === 4 ? 2 * words : (length + 3) >> 2;
-  const line = new Uint8Array(quads * 4);
-  const line32 = new Uint32Array(line.buffer);
-  const scratch = new Uint32Array(TILE * words);
+  const apart = padded + APART;
+  const scratch = new Uint32Array(TILE * apart);
   let seen = 0;
-  for (let first = 0; first < lines; first += TILE) {
-    const tile = Math.min(TILE, lines - first);
-    for (let t = 0; t < tile; t++) {
-      const start = (first + t) * lineStride;
-      if (codeStride === 1) line.set(codes.subarray(start, start + length));
-      else for (let i = 0; i < length; i++) line[i] = codes[start + i * codeStride]!;
-      seen |= packLine(line32, quads, bits, scratch, t * words, words);
+  if (whole && wordStride === 1) seen = runs.pack(quads, 0, out, 0, out.length);
+  else {
+    for (let first = 0; first < lines; first += TILE) {
+      const tile = Math.min(TILE, lines - first);
+      for (let t = 0; t < tile; t++) {
+        const start = (first + t) * lineStride;
+        if (!whole) for (let i = 0; i < length; i++) line[i] = codes[start + i * codeStride]!;
+        seen |= runs.pack(quads, whole ? start >> 2 : 0, scratch, t * apart, padded);
+      }
+      for (let w = 0; w < words; w++) {
+        for (let t = 0, from = w, to = first * wordLineStride + w * wordStride; t < tile; t++, from += apart, to += wordLineStride) out[to] = scratch[from]!;
+      }
     }
-    if (wordStride === 1) out.set(scratch.subarray(0, tile * words), first * wordLineStride);
-    else for (let w = 0; w < words; w++) for (let t = 0; t < tile; t++) out[w * wordStride + first + t] = scratch[t * words + w]!;
   }
   if (((seen | (seen >>> 16) | (seen >>> 8) | (seen >>> 24)) & 0xff) >>> bits !== 0) throw new Error(`A code does not fit ${bits} bits`);
   return out;
-}
-
-/** Packs the codes of one line, four at a time: squeezed together to 4·bits bits, then appended. Returns the OR of all codes. */
-function packLine(quads: Uint32Array, count: number, bits: Bits, out: Uint32Array, at: number, words: number): number {
-  let seen = 0;
-  if (bits === 8) {
-    for (let i = 0; i < words; i++) out[at + i] = quads[i]!;
-    return seen;
-  }
-  if (bits === 4) {
-    for (let i = 0; i < words; i++) {
-      const low = quads[2 * i];
-      const high = quads[2 * i + 1];
-      seen |= low | high;
-      const lowPairs = (low | (low >>> 4)) & 0xff00ff;
-      const highPairs = (high | (high >>> 4)) & 0xff00ff;
-      out[at + i] = ((lowPairs | (lowPairs >>> 8)) & 0xffff) | ((highPairs | (highPairs >>> 8)) << 16);
-    }
-    return seen;
-  }
-  const pairMask = ((1 << (2 * bits)) - 1) * 0x10001;
-  const quadMask = (1 << (4 * bits)) - 1;
-  const pairShift = 8 - bits;
-  const quadShift = 16 - 2 * bits;
-  const end = at + words;
-  let pending = 0;
-  let filled = 0;
-  for (let i = 0; i < count; i++) {
-    const quad = quads[i];
-    seen |= quad;
-    const pairs = (quad | (quad >>> pairShift)) & pairMask;
-    const four = (pairs | (pairs >>> quadShift)) & quadMask;
-    pending |= four << filled;
-    filled += 4 * bits;
-    if (filled >= 32) {
-      out[at++] = pending;
-      filled -= 32;
-      pending = four >>> (4 * bits - filled);
-    }
-  }
-  // The last quad may reach into a word that holds padding alone.
-  if (at < end) out[at] = pending;
-  return seen;
 }
 
 /** The inverse of `packBits`: codes as they lay before. */
@@ -146,9 +112,9 @@ function unpackLine(packed: Uint32Array, at: number, words: number, bits: Bits, 
     for (let i = 0; i < count; i++) quads[i] = packed[at + i]!;
     return;
   }
-  const codeMask = ((1 << bits) - 1) * 0x01010101;
-  const pairMask = ((1 << (2 * bits)) - 1) * 0x10001;
-  const quadMask = (1 << (4 * bits)) - 1;
+  const lowCodes = ((1 << bits) - 1) * 0x10001;
+  const lowPairs = (1 << (2 * bits)) - 1;
+  const quadMask = 2 ** (4 * bits) - 1;
   const pairShift = 8 - bits;
   const quadShift = 16 - 2 * bits;
   const end = at + words;
@@ -163,7 +129,7 @@ function unpackLine(packed: Uint32Array, at: number, words: number, bits: Bits, 
       if (used > 0) four |= word << (4 * bits - used);
     }
     four &= quadMask;
-    const pairs = (four | (four << quadShift)) & pairMask;
-    quads[i] = (pairs | (pairs << pairShift)) & codeMask;
+    const pairs = (four & lowPairs) | ((four & ~lowPairs) << quadShift);
+    quads[i] = (pairs & lowCodes) | ((pairs & ~lowCodes) << pairShift);
   }
 }

@@ -1,5 +1,6 @@
-/** Words that are filled for all rows before the next: they make up whole cache lines then. */
-const TILE = 64;
+/** Quads of columns that are packed together, which fill a cache line, and words of each, which fill two: processors fetch them together. */
+const QUADS = 16;
+const WORDS = 32;
 
 /** Which of eight neighbouring rows lies in which four bits of a word, the lowest first: AWQ's kernels take codes out in pairs. */
 const ROW_OF_NIBBLE = [0, 2, 4, 6, 1, 3, 5, 7] as const;
@@ -9,31 +10,65 @@ const ROW_OF_NIBBLE = [0, 2, 4, 6, 1, 3, 5, 7] as const;
  *
  * Throws `Error` where a code does not fit 4 bits: it would corrupt its neighbours.
  */
-export function packEightRows(codes: Uint8Array, rows: number, cols: number): Uint32Array<ArrayBuffer> {
+export function packEightRows(codes: Uint8Array<ArrayBuffer>, rows: number, cols: number): Uint32Array<ArrayBuffer> {
+  const across = Math.ceil(cols / 4);
+  const quads = quadsOf(codes, rows, cols);
   const width = rows / 8;
-  const words = new Uint32Array(cols * width);
+  const words = new Uint32Array(4 * across * width);
+  const scratch = new Uint32Array(4 * QUADS * WORDS);
   let seen = 0;
-  for (let first = 0; first < cols; first += TILE) {
-    const end = Math.min(first + TILE, cols);
-    for (let word = 0; word < width; word++) {
-      const [r0, r1, r2, r3, r4, r5, r6, r7] = ROW_OF_NIBBLE.map((row) => (8 * word + row) * cols);
-      for (let i = first; i < end; i++) {
-        const q0 = codes[r0 + i];
-        const q1 = codes[r1 + i];
-        const q2 = codes[r2 + i];
-        const q3 = codes[r3 + i];
-        const q4 = codes[r4 + i];
-        const q5 = codes[r5 + i];
-        const q6 = codes[r6 + i];
-        const q7 = codes[r7 + i];
-        seen |= q0 | q1 | q2 | q3 | q4 | q5 | q6 | q7;
-        words[i * width + word] = q0 | (q1 << 4) | (q2 << 8) | (q3 << 12) | (q4 << 16) | (q5 << 20) | (q6 << 24) | (q7 << 28);
+  for (let firstWord = 0; firstWord < width; firstWord += WORDS) {
+    const endWord = Math.min(firstWord + WORDS, width);
+    for (let first = 0; first < across; first += QUADS) {
+      const end = Math.min(first + QUADS, across);
+      for (let word = firstWord; word < endWord; word++) {
+        const [r0, r1, r2, r3, r4, r5, r6, r7] = ROW_OF_NIBBLE.map((row) => (8 * word + row) * across);
+        for (let i = first, at = word - firstWord; i < end; i++, at += 4 * WORDS) {
+          const q0 = quads[r0 + i];
+          const q1 = quads[r1 + i];
+          const q2 = quads[r2 + i];
+          const q3 = quads[r3 + i];
+          const q4 = quads[r4 + i];
+          const q5 = quads[r5 + i];
+          const q6 = quads[r6 + i];
+          const q7 = quads[r7 + i];
+          seen |= q0 | q1 | q2 | q3 | q4 | q5 | q6 | q7;
+          // Four columns at once: byte c of each of these is a byte of column c's word.
+          const b0 = q0 | (q1 << 4);
+          const b1 = q2 | (q3 << 4);
+          const b2 = q4 | (q5 << 4);
+          const b3 = q6 | (q7 << 4);
+          const even01 = (b0 & 0xff00ff) | ((b1 & 0xff00ff) << 8);
+          const even23 = (b2 & 0xff00ff) | ((b3 & 0xff00ff) << 8);
+          const odd01 = ((b0 >>> 8) & 0xff00ff) | (b1 & 0xff00ff00);
+          const odd23 = ((b2 >>> 8) & 0xff00ff) | (b3 & 0xff00ff00);
+          scratch[at] = (even01 & 0xffff) | (even23 << 16);
+          scratch[at + WORDS] = (odd01 & 0xffff) | (odd23 << 16);
+          scratch[at + 2 * WORDS] = (even01 >>> 16) | (even23 & 0xffff0000);
+          scratch[at + 3 * WORDS] = (odd01 >>> 16) | (odd23 & 0xffff0000);
+        }
+      }
+      for (let i = 0; i < 4 * (end - first); i++) {
+        const to = (4 * first + i) * width + firstWord;
+        for (let w = 0; w < endWord - firstWord; w++) words[to + w] = scratch[i * WORDS + w]!;
       }
     }
   }
-  if (seen > 15) throw new Error("A code does not fit 4 bits");
-  return words;
+  if ((seen & 0xf0f0f0f0) !== 0) throw new Error("A code does not fit 4 bits");
+  return cols % 4 === 0 ? words : words.slice(0, cols * width);
 }
+
+/** The codes as quads [rows, ⌈cols / 4⌉]; copied, with zeros after each row, where rows are no whole quads. */
+function quadsOf(codes: Uint8Array<ArrayBuffer>, rows: number, cols: number): Uint32Array {
+  if (cols % 4 === 0 && codes.byteOffset % 4 === 0) return new Uint32Array(codes.buffer, codes.byteOffset, codes.length / 4);
+  const stride = 4 * Math.ceil(cols / 4);
+  const padded = new Uint8Array(rows * stride);
+  for (let row = 0; row < rows; row++) padded.set(codes.subarray(row * cols, (row + 1) * cols), row * stride);
+  return new Uint32Array(padded.buffer);
+}
+
+/** Words that are unpacked for all rows before the next: they make up whole cache lines then. */
+const TILE = 64;
 
 /** The inverse of `packEightRows`: words [cols, rows / 8] → codes [rows, cols]. */
 export function unpackEightRows(words: Uint32Array, rows: number, cols: number): Uint8Array<ArrayBuffer> {

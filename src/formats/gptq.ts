@@ -52,7 +52,7 @@ export const gptq: Format = {
     const { bits, groupSize, symmetric } = scheme;
     const groups = inFeatures / groupSize;
     const groupOf = linear.groupOf ?? naturalGroups(inFeatures, groupSize);
-    const stored = symmetric ? zeros.map((z) => z - 1) : zeros;
+    const stored = symmetric ? lessOne(zeros) : zeros;
     const bytes = [
       bytesOf(packBits(codes, alongRowsTransposed(outFeatures, inFeatures, bits))),
       bytesOf(packBits(stored, alongColsTransposed(outFeatures, groups, bits))),
@@ -257,7 +257,15 @@ function groupsOf(tensor: Tensor, name: string, groups: number, groupSize: numbe
 }
 
 function naturalGroups(inFeatures: number, groupSize: number): Int32Array<ArrayBuffer> {
-  return Int32Array.from({ length: inFeatures }, (_, i) => Math.floor(i / groupSize));
+  const groupOf = new Int32Array(inFeatures);
+  for (let i = 0; i < inFeatures; i++) groupOf[i] = Math.floor(i / groupSize);
+  return groupOf;
+}
+
+function lessOne(zeros: Uint8Array): Uint8Array<ArrayBuffer> {
+  const stored = new Uint8Array(zeros.length);
+  for (let i = 0; i < zeros.length; i++) stored[i] = zeros[i] - 1;
+  return stored;
 }
 
 interface Shape {

@@ -66,8 +66,9 @@ export const mlx: Format = {
 /** −scale · zero, or the offsets. Throws `InputError` where a product has more digits than the scale's dtype. */
 function biasesOf(name: string, { inFeatures, scheme, scales, zeros, offsets }: QuantizedLinear): Float32Array {
   if (offsets !== undefined) return offsets;
-  const biases = scales.map((scale, k) => -scale * zeros[k]);
-  const wrong = roundAllToDtype(biases, scheme.scaleDtype).findIndex((bias, k) => bias !== biases[k]);
+  const biases = new Float32Array(scales.length);
+  for (let k = 0; k < biases.length; k++) biases[k] = -scales[k] * zeros[k];
+  const wrong = firstOther(roundAllToDtype(biases, scheme.scaleDtype), biases);
   if (wrong >= 0) {
     const groups = inFeatures / scheme.groupSize;
     throw new InputError(
@@ -76,6 +77,12 @@ function biasesOf(name: string, { inFeatures, scheme, scales, zeros, offsets }: 
     );
   }
   return biases;
+}
+
+/** Where two arrays differ first; −1 if nowhere. */
+function firstOther(a: Float32Array, b: Float32Array): number {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return i;
+  return -1;
 }
 
 /** The commonest setting for all, and by name what differs. That a module is not quantized is seen by its tensors. */

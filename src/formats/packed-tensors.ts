@@ -42,10 +42,16 @@ export function bytesOf(words: Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer
   return new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
 }
 
+const TILE = 8;
+
 /** [rows, cols] → [cols, rows]. */
 export function transposed(values: Float32Array, rows: number, cols: number): Float32Array<ArrayBuffer> {
   const out = new Float32Array(values.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) out[c * rows + r] = values[r * cols + c]!;
+  // A few columns at a time: so many places to write to at once, a cache keeps.
+  for (let first = 0; first < cols; first += TILE) {
+    const end = Math.min(first + TILE, cols);
+    for (let r = 0; r < rows; r++) for (let c = first; c < end; c++) out[c * rows + r] = values[r * cols + c]!;
+  }
   return out;
 }
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { InputError } from "#src/errors.js";
 import { awq } from "#src/formats/awq.js";
 import { compressedTensors } from "#src/formats/compressed-tensors.js";
+import { packEightRows } from "#src/formats/eight-rows.js";
 import type { FormatRun, LinearPlan } from "#src/formats/format.js";
 import { gptq } from "#src/formats/gptq.js";
 import type { QuantScheme } from "#src/quantize/scheme.js";
@@ -42,6 +43,19 @@ describe("awq tensors", () => {
     const [qweight, qzeros] = awq.pack("m", linear);
     expect(new Uint32Array(qweight.bytes.buffer)).toEqual(new Uint32Array(32).fill(0x75316420));
     expect(new Uint32Array(qzeros.bytes.buffer)).toEqual(Uint32Array.of(0x8ace9bdf));
+  });
+
+  it("hold each code in the word of its column and its eight rows, whatever the size", () => {
+    const [rows, cols] = [8 * 35, 70];
+    const codes = Uint8Array.from({ length: rows * cols }, (_, i) => (i * 2654435761) >>> 28);
+    const words = packEightRows(codes, rows, cols);
+    expect(words).toHaveLength((cols * rows) / 8);
+    const nibbles = [0, 2, 4, 6, 1, 3, 5, 7];
+    const wrong = [...codes].findIndex((code, i) => {
+      const row = Math.floor(i / cols);
+      return ((words[(i % cols) * (rows / 8) + (row >> 3)] >>> (4 * nibbles.indexOf(row % 8))) & 15) !== code;
+    });
+    expect(wrong).toBe(-1);
   });
 
   it("cannot be made of codes that do not fit", () => {

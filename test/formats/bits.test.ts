@@ -29,7 +29,7 @@ function packSlowly(codes: Uint8Array, rows: number, cols: number, bits: Bits, d
   return out;
 }
 
-const matrices = fc.record({ bits: fc.constantFrom(...BITS), rows: fc.integer({ min: 1, max: 40 }), cols: fc.integer({ min: 1, max: 100 }), seed: fc.integer() });
+const matrices = fc.record({ bits: fc.constantFrom(...BITS), rows: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom(32, 64)), cols: fc.oneof(fc.integer({ min: 1, max: 100 }), fc.constantFrom(32, 64, 96)), seed: fc.integer() });
 
 function randomCodes(count: number, bits: Bits, seed: number): Uint8Array<ArrayBuffer> {
   let state = seed | 0;
@@ -57,6 +57,11 @@ describe("packBits", () => {
       }),
       { numRuns: 200 },
     );
+  });
+
+  it("packs codes that lie at no word's boundary", () => {
+    const codes = randomCodes(129, 4, 1).subarray(1);
+    expect(sameBytes(packBits(codes, alongRows(2, 64, 4)), packSlowly(codes, 2, 64, 4, false, false))).toBe(true);
   });
 
   it.each([2, 3, 4, 6] as const)("refuses a code that does not fit %i bits", (bits) => {
