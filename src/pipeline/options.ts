@@ -18,7 +18,7 @@ type TableBits = (typeof TABLE_BITS)[number];
 export const QUALITIES = {
   fast: { search: true, refine: 4, awq: true, retarget: false },
   balanced: { search: true, refine: 8, awq: true, retarget: true },
-  best: { search: true, refine: 32, awq: true, retarget: true },
+  best: { search: true, refine: 16, awq: true, retarget: true },
 } as const;
 export type Quality = keyof typeof QUALITIES;
 
