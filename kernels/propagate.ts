@@ -43,9 +43,6 @@ export function propagate(
 
 export const PROPAGATE_ARGUMENTS = { rest: "Input", r: "Input", e: "Input", first: "Integer", from: "Integer" } as const;
 
-/** Loads for each multiply-add in the loop of `propagate`. */
-export const PROPAGATE_LOADS = 1;
-
 /** What `propagate` computes, in plain loops and double precision: rest [rows, outputs] less the products of r's rows from `first` on and those of e. */
 export function plainPropagate(rest: readonly Float32Array[], r: readonly Float32Array[], e: readonly Float32Array[], first: number): Float64Array[] {
   return rest.map((values, i) => Float64Array.from(values, (value, x) => e.reduce((left, errors, k) => left - r[first + k][i] * errors[x], value)));

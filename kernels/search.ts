@@ -81,9 +81,6 @@ export function search(
 
 export const SEARCH_ARGUMENTS = { w: "Input", h: "Input", scales: "Input", inverses: "Input", lows: "Input", offsets: "Input", span: "Integer" } as const;
 
-/** Loads for each square that is added in the loop of `search`. */
-export const SEARCH_LOADS = 0.5;
-
 /** Of one group's candidates, as rows of the arguments of `search`, the error of each in output x, in double precision. */
 export function plainErrors(
   w: readonly Float32Array[], h: ArrayLike<number>, scales: readonly Float32Array[], lows: readonly Float32Array[], offsets: readonly Float32Array[], span: number, x: number,

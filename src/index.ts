@@ -6,6 +6,7 @@ import type { Engine } from "./engine/engine.js";
 import type { Adapter } from "./engine/gpu/adapter.js";
 import { chooseDevice, cpuSpeed, gpuSpeed } from "./engine/gpu/choose-device.js";
 import { createGpuEngine, describesGpu } from "./engine/gpu/create-gpu-engine.js";
+import type { KernelSpeed } from "./engine/gpu/kernel-runs.js";
 import { listAdapters } from "./engine/gpu/list-adapters.js";
 import { createOnnxEngine } from "./engine/onnx/create-onnx-engine.js";
 import { InputError } from "./errors.js";
@@ -382,8 +383,8 @@ export async function inspect(path: string, { signal, onEvent }: InspectOptions 
 /** What there is to compute with. Speeds are multiplications and additions a second of Hessian updates, as `quantize` measures them. */
 export interface Devices {
   readonly cpu: { readonly engine: string; readonly speed: number };
-  /** The fastest first; that one is measured, and is what `quantize` would take. */
-  readonly gpus: readonly (Adapter & { readonly speed?: number })[];
+  /** The fastest first; that one is measured, and is what `quantize` would take: `speed` of Hessians, whose inputs come to it meanwhile, and each kernel by itself. */
+  readonly gpus: readonly (Adapter & { readonly speed?: number; readonly kernels?: readonly KernelSpeed[] })[];
   /** Why there is no GPU, or why it cannot be used, and what would help. */
   readonly problem?: string;
 }
@@ -397,8 +398,12 @@ export async function devices({ threads }: { readonly threads?: number } = {}): 
     try {
       gpus = await listAdapters();
       const gpu = await createGpuEngine(engine);
-      const speed = await gpuSpeed(gpu).finally(() => gpu.release());
-      return { cpu, gpus: gpus.map((adapter, i) => (i === 0 ? { ...adapter, speed } : adapter)) };
+      try {
+        const measured = { speed: await gpuSpeed(gpu), kernels: await gpu.kernelSpeeds() };
+        return { cpu, gpus: gpus.map((adapter, i) => (i === 0 ? { ...adapter, ...measured } : adapter)) };
+      } finally {
+        await gpu.release();
+      }
     } catch (error) {
       return { cpu, gpus, problem: error instanceof Error ? error.message : String(error) };
     }

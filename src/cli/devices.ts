@@ -5,7 +5,7 @@ import { table } from "./table.js";
 import { formatBytes } from "./units.js";
 
 export const command = "devices";
-export const describe = "List what can gather Hessians, and how fast it does";
+export const describe = "List what can do a run's arithmetic, and how fast it does";
 
 export function builder(yargs: Argv) {
   return yargs
@@ -26,6 +26,12 @@ export async function run({ threads, json }: Arguments): Promise<void> {
     [`CPU: ${cpu.engine}`, gigaflops(cpu.speed), ""],
     ...gpus.map(({ name, software, largestBuffer, speed }) => [`GPU: ${name}${software ? ", software" : ""}`, speed === undefined ? "" : gigaflops(speed), formatBytes(largestBuffer)]),
   ]));
+  for (const { name, kernels } of gpus) {
+    if (kernels === undefined) continue;
+    console.log(`\nKernels on ${name}`);
+    console.log(table(["kernel", ">arithmetic", ">memory"], kernels.map((kernel) => [kernel.name, kernel.flops > 0 ? gigaflops(kernel.flops) : "", `${(kernel.bytes / 1e9).toPrecision(2)} GB/s`])));
+    console.log();
+  }
   if (problem !== undefined) console.log(problem);
   const [first] = gpus;
   if (first?.speed === undefined) return;

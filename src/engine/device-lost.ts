@@ -6,7 +6,7 @@ export class DeviceLost extends Error {
   constructor(
     /** Whose it was. */
     readonly device: string,
-    why: string,
+    readonly why: string,
   ) {
     super(`${device} failed: ${why}`);
     this.name = "DeviceLost";

@@ -1,4 +1,5 @@
 import type { Graph } from "./graph.js";
+import type { Coefficients, Resident } from "./resident.js";
 
 /** Float32 activations [batch, tokens, width], row-major. The view spans its whole buffer, so that it can be transferred. */
 export interface Activations {
@@ -29,6 +30,7 @@ export interface Engine {
    * `fn(linearAlgebra, ...args)`. Up to `parallelism` calls run side by side; the rest wait.
    * Arguments and results are structured-cloned, except the buffers in `transfer` and those that the function lists by
    * returning `transferring(result, buffers)`.
+   * Throws `DeviceLost` where a device failed that the function asked for (`LinearAlgebra.resident`): called again, it runs without.
    */
   call<R>(moduleUrl: string, exportName: string, args: readonly unknown[], transfer?: readonly ArrayBuffer[]): Promise<R>;
   /** How many `call`s run side by side. */
@@ -84,4 +86,6 @@ export interface LinearAlgebra {
     readonly transA?: boolean; readonly transB?: boolean;
     readonly alpha?: number; readonly beta?: number;
   }): Promise<void>;
+  /** Brings c [r.n, columns] to a device, where there is one: see `residentOf`. Its methods throw `DeviceLost`. */
+  readonly resident?: (c: Float32Array, r: Coefficients) => Resident;
 }

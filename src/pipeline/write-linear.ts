@@ -8,6 +8,7 @@ import type { CrossProblem, Retargeting } from "../quantize/retarget.js";
 import type { LinearReport } from "../report/report.js";
 import type { Tensor } from "../safetensors/tensor.js";
 import type { Checkpoint } from "../source/checkpoint.js";
+import { orWithoutDevice } from "./gather-again.js";
 import type { ResolvedSettings } from "./options.js";
 import type { ShardWriter } from "./shard-writer.js";
 import type { Stopwatch } from "./stopwatch.js";
@@ -78,7 +79,8 @@ export async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, pr
   const { linear, dequantized, stats } = await watch.time("sweep", async (): Promise<Omit<LinearResult, "dequantized"> & Partial<LinearResult>> => {
     if (weight !== undefined) return quantizeLinear(run.engine, { ...shape, data: weight }, options);
     const readRows = (from: number, to: number) => watch.time("read", () => run.checkpoint.readRows(tensor, Array.from({ length: to - from }, (_, i) => from + i)));
-    return quantizeInSlices(run.engine, shape, readRows, options);
+    const quantize = () => (weight === undefined ? quantizeInSlices(run.engine, shape, readRows, options) : quantizeLinear(run.engine, { ...shape, data: weight }, options));
+    return orWithoutDevice(quantize, quantize, (lost) => { run.onWarning(`${name}: ${lost.message}; it is quantized without it`); });
   });
   return {
     plan, linear, stats, notes: troubles(prepared, retarget, settings.damp, stats.clippedScales),

@@ -64,8 +64,10 @@ export async function prepareScaled(
   if (best === undefined) return { prepared: plain };
 
   const scaled = scaledHessian(plain, best);
-  const without = await gptq(la, samples, rows, scheme, true, plain);
-  const withScales = await gptq(la, scaledColumns(samples, best), rows, scheme, true, scaled);
+  // A few rows are not worth bringing a Hessian to a device.
+  const here: LinearAlgebra = { gemm: (product) => la.gemm(product) };
+  const without = await gptq(here, samples, rows, scheme, true, plain);
+  const withScales = await gptq(here, scaledColumns(samples, best), rows, scheme, true, scaled);
   return withScales.loss < WORTHWHILE * without.loss ? { prepared: scaled, scales: best, unscaled: plain } : { prepared: plain };
 }
 
@@ -85,7 +87,7 @@ function scaledHessian(plain: PreparedHessian, s: Float64Array): PreparedHessian
     }
     diagonal[i] = plain.diagonal[i] / s[i] ** 2;
   }
-  return { ...plain, matrix, factor, diagonal };
+  return { ...plain, id: crypto.randomUUID(), matrix, factor, diagonal };
 }
 
 /** Scales to choose from, of geometric mean about 1; 1 for dead inputs. */

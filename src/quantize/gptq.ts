@@ -1,4 +1,5 @@
 import type { LinearAlgebra } from "../engine/engine.js";
+import { partOf, residentOf } from "../engine/resident.js";
 import type { PreparedHessian } from "./hessian.js";
 import { MAGIC } from "./rounding.js";
 import { emptyRows, type RoundedRows } from "./rounded.js";
@@ -37,10 +38,13 @@ export async function gptq(
   const errors = new Float32Array(Math.min(BLOCK, n) * rows);
 
   let loss = 0;
+  const coefficients = { n, matrix: factor, key: `${hessian.id} factor` };
+  const rest = residentOf(la, w, coefficients);
   for (let start = 0, end; start < n; start = end) {
     end = cut(start, BLOCK, size, unit, n);
+    await rest.fetch(start, end);
     // Copies of the factor's rows: a matrix product wants contiguous operands, and engines refuse shared memory.
-    const inside = submatrix(factor, n, start, end, start, end);
+    const inside = partOf(coefficients, start, end, start, end);
     for (let from = start, to; from < end; from = to) {
       to = Math.min(end, cut(from, PANEL, size, size, n));
       for (let p = from; p < to; p++) {
@@ -51,10 +55,16 @@ export async function gptq(
         loss += roundColumn(w, codes, errors, grids, p * rows, (p - start) * rows, rows, inside[row + p]);
         for (let c = p + 1; c < to; c++) subtract(w, c * rows, errors, (p - start) * rows, rows, inside[row + c]);
       }
-      if (to < end) await spread(la, w, errors, rows, submatrix(inside, end - start, from - start, to - start, to - start, end - start), from - start, to - from, to, end);
+      if (to < end) {
+        await la.gemm({
+          m: end - to, n: rows, k: to - from, transA: true, alpha: -1, beta: 1,
+          a: partOf(coefficients, from, to, to, end), b: errors.subarray((from - start) * rows, (to - start) * rows), c: w.subarray(to * rows, end * rows),
+        });
+      }
     }
-    if (end < n) await spread(la, w, errors, rows, submatrix(factor, n, start, end, end, n), 0, end - start, end, n);
+    if (end < n) await rest.subtract(start, errors.subarray(0, (end - start) * rows), end);
   }
+  await rest.release();
 
   untranspose(w, out.dequantized, rows, permutation);
   untranspose(codes, out.codes, rows, permutation);
@@ -167,20 +177,4 @@ function roundColumn(
     loss += error * error;
   }
   return loss;
-}
-
-/** Columns from … to of w −= coefficientsᵀ · (`count` rows of errors from row `first`); coefficients [count, to − from]. */
-async function spread(
-  la: LinearAlgebra, w: Float32Array, errors: Float32Array, rows: number, coefficients: Float32Array, first: number, count: number, from: number, to: number,
-): Promise<void> {
-  await la.gemm({
-    m: to - from, n: rows, k: count, transA: true, alpha: -1, beta: 1,
-    a: coefficients, b: errors.subarray(first * rows, (first + count) * rows), c: w.subarray(from * rows, to * rows),
-  });
-}
-
-function submatrix(matrix: Float32Array, cols: number, r0: number, r1: number, c0: number, c1: number): Float32Array<ArrayBuffer> {
-  const part = new Float32Array((r1 - r0) * (c1 - c0));
-  for (let r = r0; r < r1; r++) part.set(matrix.subarray(r * cols + c0, r * cols + c1), (r - r0) * (c1 - c0));
-  return part;
 }

@@ -25,6 +25,8 @@ export interface HessianOptions {
  * large lies in shared memory: several threads read it at once, and none may write.
  */
 export interface PreparedHessian {
+  /** Of its own, by which threads know it for the same. */
+  readonly id: string;
   /** Input channels. */
   readonly n: number;
   /** Tokens that went into it. */
@@ -101,7 +103,7 @@ export async function prepareHessian(
       const factor = shared(Float32Array, n * n);
       factor.set(inverse);
       for (let j = 0; j < n; j++) diagonal[j] = diagonal[j] + lambda;
-      return { n, tokens, matrix, factor, diagonal, permutation, dead, lambda, damp: fraction, raised, order, groupSize };
+      return { id: crypto.randomUUID(), n, tokens, matrix, factor, diagonal, permutation, dead, lambda, damp: fraction, raised, order, groupSize };
     }
     if (fraction >= DAMP_LIMIT) {
       return { problem: "not positive definite", detail: `its Hessian is not positive definite, even with damping ${fraction.toFixed(2)}` };

@@ -1,4 +1,5 @@
 import type { LinearAlgebra } from "../engine/engine.js";
+import { partOf, residentOf, type Coefficients, type Resident } from "../engine/resident.js";
 import { heldScale, NO_OFFSET, storedOffset, storedScale } from "./grid.js";
 import type { PreparedHessian } from "./hessian.js";
 import { MAGIC } from "./rounding.js";
@@ -60,8 +61,9 @@ class Descent {
   /** [n, rows]: the weights, and their codes less the zero points. */
   readonly #target: Float32Array<ArrayBuffer>;
   readonly #integers: Float32Array<ArrayBuffer>;
-  /** G [n, rows]. */
+  /** G [n, rows], where updates of all of it are made, and where a block of it is looked at. */
   readonly #gradient: Float32Array<ArrayBuffer>;
+  #updated: Resident | undefined;
   /** [groups, rows], groups in the Hessian's order. */
   readonly #scales: Float64Array;
   readonly #lows: Float64Array;
@@ -104,32 +106,32 @@ class Descent {
     return order === "act" ? k : Math.floor(permutation[k * this.#scheme.groupSize] / this.#scheme.groupSize);
   }
 
-  /** Computes G from the codes. Returns the loss of each row. */
+  /** Computes G = Δ(H + λI) from the codes. Returns the loss of each row. */
   async renew(): Promise<Float64Array> {
     const rows = this.#rows;
     const n = this.#hessian.n;
-    const delta = this.#target.slice();
+    // −Δ: it is subtracted.
+    const growth = this.#target.map((w) => -w);
     for (let p = 0; p < n; p++) {
       const k = Math.floor(p / this.#scheme.groupSize) * rows;
-      for (let r = 0; r < rows; r++) delta[p * rows + r] -= Math.fround(this.#scales[k + r] * this.#integers[p * rows + r] + this.#offsets[k + r]);
+      for (let r = 0; r < rows; r++) growth[p * rows + r] += Math.fround(this.#scales[k + r] * this.#integers[p * rows + r] + this.#offsets[k + r]);
     }
+    await this.#updated?.release();
     this.#gradient.fill(0);
-    await this.#spread(delta, 0, n, 1);
+    this.#updated = residentOf(this.#la, this.#gradient, this.#metric.coefficients);
+    await this.#spread(this.#updated, growth, 0, n);
+    await this.#updated.fetch(0, n);
     const losses = new Float64Array(rows);
-    for (let p = 0; p < n; p++) for (let r = 0; r < rows; r++) losses[r] += delta[p * rows + r] * this.#gradient[p * rows + r];
+    for (let p = 0; p < n; p++) for (let r = 0; r < rows; r++) losses[r] -= growth[p * rows + r] * this.#gradient[p * rows + r];
     return losses;
   }
 
-  /** G += sign · (H + λI)[:, from … to] · change [to − from, rows]. */
-  async #spread(change: Float32Array, from: number, to: number, sign: number): Promise<void> {
-    const { n } = this.#hessian;
+  /** G −= (H + λI)[:, from … to] · change [to − from, rows]. */
+  async #spread(updated: Resident, change: Float32Array, from: number, to: number): Promise<void> {
     const rows = this.#rows;
     for (let start = from, end; start < to; start = end) {
       end = Math.min(start + BLOCK, to);
-      await this.#la.gemm({
-        m: n, n: rows, k: end - start, transA: true, alpha: sign, beta: 1,
-        a: this.#metric.part(start, end, 0, n), b: change.subarray((start - from) * rows, (end - from) * rows), c: this.#gradient,
-      });
+      await updated.subtract(start, change.subarray((start - from) * rows, (end - from) * rows), 0);
     }
   }
 
@@ -146,12 +148,13 @@ class Descent {
     for (let start = 0, end; start < n; start = end) {
       end = Math.min(start + block, n);
       change.fill(0);
+      await this.#updated!.fetch(start, end);
       for (let at = start; at < end; at += size) {
         const gradient = this.#gradient.slice(at * rows, (at + size) * rows);
         await this.#pull(gradient, at, at + size, change, start, at);
         await this.#group(at / size, gradient, change.subarray((at - start) * rows, (at - start + size) * rows), noise, random);
       }
-      await this.#spread(change.subarray(0, (end - start) * rows), start, end, -1);
+      await this.#spread(this.#updated!, change, start, end);
     }
   }
 
@@ -275,6 +278,7 @@ class Descent {
     const size = this.#scheme.groupSize;
     const groups = n / size;
     const after = await this.renew();
+    await this.#updated!.release();
     const out = emptyRows(rows, n, this.#scheme);
     if (start.steps) out.steps?.set(start.steps);
     const codes = new Uint8Array(n * rows);
@@ -311,10 +315,11 @@ class Metric {
   readonly dead: readonly boolean[];
   /** Of the diagonal. */
   readonly meanCurve: number;
-  readonly #hessian: PreparedHessian;
+  readonly coefficients: Coefficients;
 
   constructor(hessian: PreparedHessian) {
-    this.#hessian = hessian;
+    const { n, matrix, permutation: order, diagonal } = hessian;
+    this.coefficients = { n, matrix, order, diagonal, key: `${hessian.id} metric` };
     const dead = new Set(hessian.dead);
     this.meanCurve = hessian.diagonal.reduce((a, b) => a + b, 0) / hessian.n;
     this.dead = Array.from(hessian.permutation, (channel) => dead.has(channel));
@@ -322,15 +327,7 @@ class Metric {
 
   /** Rows r0 … r1 of columns c0 … c1, contiguous. */
   part(r0: number, r1: number, c0: number, c1: number): Float32Array<ArrayBuffer> {
-    const { n, matrix, permutation, diagonal } = this.#hessian;
-    const width = c1 - c0;
-    const part = new Float32Array((r1 - r0) * width);
-    for (let r = r0, to = 0; r < r1; r++) {
-      const row = permutation[r] * n;
-      for (let c = c0; c < c1; c++) part[to++] = matrix[row + permutation[c]]!;
-    }
-    for (let p = Math.max(r0, c0); p < Math.min(r1, c1); p++) part[(p - r0) * width + p - c0] = diagonal[permutation[p]]!;
-    return part;
+    return partOf(this.coefficients, r0, r1, c0, c1);
   }
 }
 

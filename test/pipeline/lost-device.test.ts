@@ -31,6 +31,19 @@ function failing(engine: Engine, atOnce: boolean): Engine {
   return { ...engine, hessian: (width) => next(() => engine.hessian(width)), crossHessian: (width) => next(() => engine.crossHessian(width)) };
 }
 
+/** An engine with a device on which every linear is lost once, with what it was given. */
+function losingLinears(engine: Engine): Engine {
+  let slabs = 0;
+  return {
+    ...engine,
+    async call<R>(moduleUrl: string, exportName: string, args: readonly unknown[], transfer?: readonly ArrayBuffer[]): Promise<R> {
+      const result = await engine.call<R>(moduleUrl, exportName, args, transfer);
+      if (exportName === "quantizeSlab" && slabs++ % 2 === 0) throw new DeviceLost("A card", "it was pulled out");
+      return result;
+    },
+  };
+}
+
 describe("a device that is lost", () => {
   const settings: QuantizeSettings = { groupSize: 32, samples: 4, sequenceLength: 32, quality: "fast", refine: 0, awq: false };
   let untroubled: Buffer;
@@ -68,6 +81,13 @@ describe("a device that is lost", () => {
     await quantized("two", two);
     await quantized("two troubled", two, (engine) => failing(engine, false));
     expect(weightsOf("two troubled").equals(weightsOf("two"))).toBe(true);
+  });
+
+  it("with every linear changes no byte, and is told", async () => {
+    const { warnings } = await quantized("linears", settings, losingLinears);
+    expect(weightsOf("linears").equals(untroubled)).toBe(true);
+    expect(warnings).toHaveLength(28);
+    expect(warnings[0]).toBe("model.layers.0.self_attn.q_proj: A card failed: it was pulled out; it is quantized without it");
   });
 
   it("in a survey changes none of its choices", async () => {

@@ -13,6 +13,9 @@ export interface DeviceMatrix {
 
 /** What gpu.js's result handles are in version 2.24.1, beyond its types. */
 interface Handle extends DeviceMatrix {
+  readonly constructor: new (settings: object) => Handle;
+  readonly buffer: GPUBuffer;
+  readonly context: unknown;
   output: number[];
   componentCount: number;
   kernel: unknown;
@@ -84,6 +87,46 @@ export class DeviceKernel {
     return handle;
   }
 
+  /**
+   * A matrix of zeros [rows, columns] in a buffer of its own, that `write` fills, kernels take, and `free` gives back. Only after a run.
+   * @throws {Error} where it is larger than the device allows
+   */
+  hold(rows: number, columns: number): DeviceMatrix {
+    const { context, kernel, constructor: HandleOf } = this.#handle!;
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
+    const size = 4 * rows * columns;
+    if (size > Math.min(maxStorageBufferBindingSize, maxBufferSize)) throw new Error(`a matrix of ${size} bytes is larger than the device allows`);
+    const buffer = this.device.createBuffer({ size, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC });
+    return new HandleOf({ buffer, output: [columns, rows], context, kernel });
+  }
+
+  /** Fills whole rows of a matrix that `hold` made, from `row` on. */
+  write(matrix: DeviceMatrix, row: number, data: Float32Array<ArrayBuffer>): void {
+    const { buffer, output } = matrix as Handle;
+    this.device.queue.writeBuffer(buffer, 4 * row * output[0], data);
+  }
+
+  /** Frees a matrix that `hold` made, as soon as nothing that is queued needs it. */
+  free(matrix: DeviceMatrix): void {
+    (matrix as Handle).delete();
+  }
+
+  /** Brings rows from … to of a matrix back, whichever kernel made it. */
+  async readRows(matrix: DeviceMatrix, from: number, to: number): Promise<Float32Array<ArrayBuffer>> {
+    const { buffer, output } = matrix as Handle;
+    const [start, size] = [4 * from * output[0], 4 * (to - from) * output[0]];
+    const staging = this.device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    try {
+      const encoder = this.device.createCommandEncoder();
+      encoder.copyBufferToBuffer(buffer, start, staging, 0, size);
+      this.device.queue.submit([encoder.finish()]);
+      await staging.mapAsync(GPUMapMode.READ);
+      return new Float32Array(staging.getMappedRange().slice(0));
+    } finally {
+      staging.destroy();
+    }
+  }
+
   /** Brings a matrix back, whichever kernel made it; rows are views of one array. */
   async read(matrix: DeviceMatrix): Promise<Float32Array[]> {
     // The kernel that reads keeps a buffer to read through.
@@ -96,4 +139,11 @@ export class DeviceKernel {
     this.#handle?.delete();
     this.#run.destroy();
   }
+}
+
+/** A matrix, `columns` wide, as the upper left part of one of zeros [rows, width]. */
+export function filledUp(matrix: Float32Array, columns: number, rows: number, width: number): Float32Array<ArrayBuffer> {
+  const filled = new Float32Array(rows * width);
+  for (let row = 0; row * columns < matrix.length; row++) filled.set(matrix.subarray(row * columns, (row + 1) * columns), row * width);
+  return filled;
 }

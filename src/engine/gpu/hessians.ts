@@ -113,13 +113,13 @@ export class DeviceHessians {
     }
     this.#queued = this.device.queue.onSubmittedWorkDone();
     await queued;
-    this.#check();
+    this.check();
   }
 
   /** Waits for all that was queued. */
   async settle(): Promise<void> {
     await this.#queued;
-    this.#check();
+    this.check();
   }
 
   /** The sums, whole [n, n], H symmetric; frees the accumulator. Throws where the device failed, or left NaN. */
@@ -154,7 +154,7 @@ export class DeviceHessians {
     const matrix = new Float32Array(n * n);
     for (const { row, col, sum } of tiles) {
       const squares = await this.#upload.read(sum);
-      this.#check();
+      this.check();
       const rows = Math.min(width, n - row);
       const cols = Math.min(width, n - col);
       for (let i = 0; i < rows; i++) {
@@ -174,7 +174,8 @@ export class DeviceHessians {
     return new DeviceKernel(this.#gpuJs, this.#gpu, hessian, HESSIAN_ARGUMENTS, { rows: this.cut.rows });
   }
 
-  #check(): void {
+  /** Throws what went wrong on the device. */
+  check(): void {
     if (this.#trouble !== undefined) throw new Error(this.#trouble);
   }
 }

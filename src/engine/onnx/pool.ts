@@ -3,7 +3,7 @@ import { Thread } from "../threads/thread.js";
 // Each takes the memory of an operand or two; beyond eight the memory bus is the limit.
 const MOST_THREADS = 8;
 
-/** Threads for `Engine.call`, each with linear algebra of its own on one core, started when they are first needed. */
+/** Threads for `Engine.call`, each with linear algebra of its own on one core, started when they are first needed: workers that serve `call`. */
 export class Pool {
   readonly size: number;
   readonly #idle: Thread[] = [];
@@ -11,7 +11,12 @@ export class Pool {
   readonly #waiting: (() => void)[] = [];
   #closed = false;
 
-  constructor(threads: number) {
+  /** @param ready is given each worker before anything else is asked of it */
+  constructor(
+    threads: number,
+    private readonly url = new URL("./call-worker.js", import.meta.url),
+    private readonly ready: (worker: Thread) => Promise<unknown> = () => Promise.resolve(),
+  ) {
     this.size = Math.min(threads, MOST_THREADS);
   }
 
@@ -37,8 +42,9 @@ export class Pool {
     if (this.#closed) throw new Error("The engine was closed.");
     const idle = this.#idle.pop();
     if (idle !== undefined) return idle;
-    const thread = new Thread(new URL("./call-worker.js", import.meta.url));
+    const thread = new Thread(this.url);
     this.#all.add(thread);
+    await this.ready(thread);
     return thread;
   }
 }
