@@ -47,9 +47,10 @@ export async function* kernelRuns(gpuJs: GpuJs, { n, rows }: KernelSizes): Async
   const gpu = new gpuJs.GPU({ mode: "webgpu" });
   const kernel = (...args: [(...all: never[]) => unknown, Readonly<Record<string, "Input" | "Integer">>, Record<string, number>?]): DeviceKernel => new DeviceKernel(gpuJs, gpu, ...args);
   const x = matrix(rows, n);
-  const brings = kernel(upload, UPLOAD_ARGUMENTS);
-  const onDevice = await brings.run(n, rows, x, rows, n);
-  const { device } = brings;
+  // What a kernel leaves is gone as it runs again: operands come from kernels of their own.
+  const [bringsX, bringsR, bringsE, brings] = Array.from({ length: 4 }, () => kernel(upload, UPLOAD_ARGUMENTS));
+  const onDevice = await bringsX.run(n, rows, x, rows, n);
+  const { device } = bringsX;
   yield { device, name: "upload", run: () => brings.run(n, rows, x, rows, n), multiplyAdds: 0, bytes: FLOAT * rows * n };
 
   const departs = kernel(difference, DIFFERENCE_ARGUMENTS);
@@ -63,7 +64,6 @@ export async function* kernelRuns(gpuJs: GpuJs, { n, rows }: KernelSizes): Async
     yield { device, name, run, multiplyAdds: (rows * n * n) / shares, bytes: FLOAT * (rows * n + (2 * n * n) / shares), loads: 1 };
   }
 
-  const [bringsR, bringsE] = [kernel(upload, UPLOAD_ARGUMENTS), kernel(upload, UPLOAD_ARGUMENTS)];
   const block = matrix(BLOCK, n);
   const [r, e] = [await bringsR.run(n, BLOCK, block, BLOCK, n), await bringsE.run(n, BLOCK, block, BLOCK, n)];
   const propagates = await inTurn([0, 1].map(() => kernel(propagate, PROPAGATE_ARGUMENTS, { block: BLOCK })), (made) => made.run(n / 2, n / 2, NOTHING, NOTHING, NOTHING, 0, n),
@@ -83,7 +83,7 @@ export async function* kernelRuns(gpuJs: GpuJs, { n, rows }: KernelSizes): Async
     device, name: "search", run: () => searches.run(n, 1, e, h, ...proposed, 15),
     multiplyAdds: A_SQUARE * CANDIDATES * BLOCK * n, bytes: FLOAT * (BLOCK * n + 4 * CANDIDATES * n), loads: 2 / (4 * A_SQUARE),
   };
-  for (const held of [brings, departs, bringsR, bringsE, rounds, searches]) held.destroy();
+  for (const held of [bringsX, brings, departs, bringsR, bringsE, rounds, searches]) held.destroy();
 }
 
 /** Seconds a run, over as many as fit into `seconds`; `settle` waits until they are done. */
