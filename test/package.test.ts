@@ -27,7 +27,7 @@ it("holds what users need, and no tests", () => {
 });
 
 it("runs as a command, with the calibration text that comes with it", () => {
-  const told = run("npx", ["shardsmith", "quantize", DEMO_MODEL, "-o", "out", "--samples", "2", "--sequence-length", "64", "--quality", "fast", "--json"]);
+  const told = run("npx", ["shardsmith", "quantize", DEMO_MODEL, "-o", "out", "--samples", "2", "--sequence-length", "64", "--quality", "fast", "--refine", "0", "--no-awq", "--threads", "1", "--json"]);
   expect(told).toContain('"origin":"the built-in text"');
   expect(existsSync(join(folder, "out/model.safetensors"))).toBe(true);
 });
@@ -36,7 +36,7 @@ it("is a library with types", () => {
   writeFileSync(join(folder, "use.ts"), `
     import { quantize, evaluate, inspect, InputError, type Report, type QuantizeEvent } from "shardsmith";
     const told: QuantizeEvent["type"][] = [];
-    const report: Report = await quantize({ source: process.argv[2], output: "by-library", samples: 2, sequenceLength: 64, quality: "fast", onEvent: ({ type }) => told.push(type) });
+    const report: Report = await quantize({ source: process.argv[2], output: "by-library", samples: 2, sequenceLength: 64, quality: "fast", refine: 0, awq: false, threads: 1, onEvent: ({ type }) => told.push(type) });
     const { quantization } = await inspect("by-library");
     // @ts-expect-error: there are no groups of 100
     const wrong = await quantize({ source: "x", output: "y", groupSize: 100 }).catch((error: unknown) => error instanceof InputError);

@@ -6,7 +6,7 @@ import { afterAll, expect, it } from "vitest";
 import { filesOf } from "../../scripts/loopback-hub/files-of.js";
 import { startLoopbackHub, type LoopbackRepo } from "../../scripts/loopback-hub/server.js";
 import { fixture } from "../source/data-set-fixtures.js";
-import { DEMO_MODEL, shardsmith } from "./cli.js";
+import { DEMO_MODEL, ONE_CORE, shardsmith } from "./cli.js";
 
 const MODEL = filesOf(DEMO_MODEL);
 /** A conversation through this template says who speaks. */
@@ -34,7 +34,7 @@ const environment = ({ url } = hub): string => `export HF_ENDPOINT=${url} HF_HOM
 const commitOf = (id: string): string => hub.repo("dataset", id)!.at("main")!.oid;
 
 /** It is the calibration that matters here: of the rest, as little as can be. */
-const FEW = ["--samples", "4", "--sequence-length", "64", "--quality", "fast", "--refine", "0", "--no-search", "--no-awq", "--keep", "*mlp*", "--keep", "*.o_proj"];
+const FEW = [...ONE_CORE, "--samples", "4", "--sequence-length", "64", "--quality", "fast", "--refine", "0", "--no-search", "--no-awq", "--keep", "*mlp*", "--keep", "*.o_proj"];
 interface Told { readonly type: string; readonly why?: string; readonly message?: string; readonly origin: string; readonly parts: readonly object[]; readonly seed: number }
 const run = async (source: string, output: string, more: readonly string[] = [], at = hub) => {
   const before = at.requests.length;

@@ -6,6 +6,9 @@ const MAIN = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url
 /** A small Llama with random weights; its tokenizer is the demo model's. */
 export const DEMO_MODEL = fileURLToPath(new URL("../fixtures/demo-model", import.meta.url));
 
+/** For runs beside other tests: a core each, and no look for a GPU. */
+export const ONE_CORE = ["--threads", "1", "--device", "cpu"] as const;
+
 export interface Ran {
   /** Exit code, or the signal that ended it. */
   readonly code: number | string;

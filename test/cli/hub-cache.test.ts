@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { DEMO_MODEL, shardsmith } from "./cli.js";
+import { DEMO_MODEL, ONE_CORE, shardsmith } from "./cli.js";
 
 const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 const root = mkdtempSync(join(tmpdir(), "hub-cache-"));
@@ -15,7 +15,7 @@ cpSync(DEMO_MODEL, join(repo, "snapshots", COMMIT), { recursive: true });
 const offline = `export HF_HUB_OFFLINE=1 HF_HUB_CACHE='${root}'`;
 
 it("takes a model of the Hub from the cache on this machine, with the same result as from a folder", async () => {
-  const options = ["--method", "rtn", "--group-size", "32"];
+  const options = [...ONE_CORE, "--method", "rtn", "--group-size", "32"];
   const [ofHub, ofFolder] = [join(root, "of-hub"), join(root, "of-folder")];
   const { code, stderr } = await shardsmith(["quantize", "org/demo", "-o", ofHub, ...options], undefined, offline);
   expect(code).toBe(0);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { filesIn, hashOf, onlyShards, ROUNDED, runAt, shardsIn } from "../publish/command.js";
 import { contents, puts, startHub } from "../publish/hub.js";
-import { DEMO_MODEL, shardsmith, type Ran } from "./cli.js";
+import { DEMO_MODEL, ONE_CORE, shardsmith, type Ran } from "./cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "push-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
@@ -73,7 +73,7 @@ it("opens a pull request, and commits to a branch, of a private repo", async () 
 });
 
 it("sends shards while later layers are quantized, gives them up with --no-keep, and says where the result is", async () => {
-  const { code, stdout, stderr } = await run(["quantize", DEMO_MODEL, "-o", join(root, "pushed"), "--push", "org/new", "--no-keep", "--samples", "1", "--sequence-length", "16", "--quality", "fast", "--max-shard-size", "200kB"]);
+  const { code, stdout, stderr } = await run(["quantize", DEMO_MODEL, "-o", join(root, "pushed"), "--push", "org/new", "--no-keep", ...ONE_CORE, "--samples", "1", "--sequence-length", "16", "--quality", "fast", "--refine", "0", "--no-awq", "--max-shard-size", "200kB"]);
   expect(code).toBe(0);
   expect(stdout).toContain(`\nPublished: ${hub.url}/org/new\n`);
   expect(stderr.indexOf("model-00001-of-00004.safetensors is on the Hub")).toBeGreaterThan(0);

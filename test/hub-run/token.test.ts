@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { filesOf } from "../../scripts/loopback-hub/files-of.js";
 import { startLoopbackHub, type Fault } from "../../scripts/loopback-hub/server.js";
-import { DEMO_MODEL, shardsmith } from "../cli/cli.js";
+import { DEMO_MODEL, ONE_CORE, shardsmith } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "hub-token-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
@@ -21,7 +21,7 @@ it("never shows a token, nor sends it to the CDN, through runs that are refused,
   const hub = await startLoopbackHub({ token: TOKEN, repos: [{ type: "model", id: "org/demo", files: FILES, private: true }] });
   const output = join(root, "out");
   const environment = (token: string): string => `export HF_ENDPOINT=${hub.url} HF_HOME='${root}' HF_TOKEN=${token}`;
-  const command = ["quantize", "org/demo", "-o", output, "--samples", "2", "--sequence-length", "32", "--quality", "fast", "--refine", "0", "--no-awq", "--calibration", "builtin", "--push", "org/new", "--max-shard-size", "200kB"];
+  const command = ["quantize", "org/demo", "-o", output, ...ONE_CORE, "--samples", "2", "--sequence-length", "32", "--quality", "fast", "--refine", "0", "--no-awq", "--calibration", "builtin", "--push", "org/new", "--max-shard-size", "200kB"];
   try {
     // Whoever may not see it is told what to do.
     const refused = await shardsmith(command, undefined, environment("hf_ofSomebodyElse"));
@@ -61,7 +61,7 @@ it("nor where a token is refused in the middle, errors repeat the request, and t
     },
   });
   const run = (output: string, ...more: string[]) =>
-    shardsmith(["quantize", "org/demo", "-o", join(root, output), "--method", "rtn", "--no-search", "--push", "org/new", "--no-keep", "--max-shard-size", "200kB", ...more], undefined, `export HF_ENDPOINT=${hub.url} HF_HOME='${root}' HF_TOKEN=${TOKEN}`);
+    shardsmith(["quantize", "org/demo", "-o", join(root, output), ...ONE_CORE, "--method", "rtn", "--no-search", "--push", "org/new", "--no-keep", "--max-shard-size", "200kB", ...more], undefined, `export HF_ENDPOINT=${hub.url} HF_HOME='${root}' HF_TOKEN=${TOKEN}`);
   const refusals: [RegExp, Fault, RegExp][] = [
     [/^GET \/org\/demo\/resolve\//, "refused", /the Hub does not accept the token/],
     [/^GET \/api\/models\/org\/demo\/tree\//, "echo", /answered with status 400: "Not with .*Bearer …/],

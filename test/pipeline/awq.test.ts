@@ -13,8 +13,8 @@ const HELD_OUT = fileURLToPath(new URL("../fixtures/held-out.txt", import.meta.u
 
 const made = async (name: string, options: Partial<QuantizeOptions>) => {
   const output = join(root, name);
-  const report = await quantize({ source: DEMO_MODEL, output, samples: 8, sequenceLength: 128, quality: "fast", refine: 0, ...options });
-  const { klDivergence } = (await evaluate({ model: output, against: DEMO_MODEL, text: HELD_OUT, maxTokens: 4096, sequenceLength: 128 })).against!;
+  const report = await quantize({ source: DEMO_MODEL, output, samples: 8, sequenceLength: 128, quality: "fast", refine: 0, threads: 1, device: "cpu", ...options });
+  const { klDivergence } = (await evaluate({ model: output, against: DEMO_MODEL, text: HELD_OUT, maxTokens: 4096, sequenceLength: 128, threads: 1 })).against!;
   return { report, klDivergence, norms: normsOf(output) };
 };
 const normsOf = (model: string): Map<string, number[]> =>

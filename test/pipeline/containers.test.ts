@@ -7,7 +7,7 @@ import { DEMO_MODEL } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "containers-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
-const OPTIONS = { source: DEMO_MODEL, samples: 2, sequenceLength: 32, groupSize: 32, quality: "fast", refine: 0, threads: 1 } as const;
+const OPTIONS = { source: DEMO_MODEL, samples: 2, sequenceLength: 32, groupSize: 32, quality: "fast", refine: 0, threads: 1, device: "cpu" } as const;
 const made = (output: string, options: Partial<QuantizeOptions>) => quantize({ ...OPTIONS, output: join(root, output), ...options });
 
 /** Every file but the reports, which tell times, and the cards, which tell of them. */

@@ -8,7 +8,7 @@ import { DEMO_MODEL, shardsmith } from "../cli/cli.js";
 const root = mkdtempSync(join(tmpdir(), "embeddings-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
-const FEW = { source: DEMO_MODEL, samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast", refine: 0, awq: false, format: "onnx", threads: 1 } as const;
+const FEW = { source: DEMO_MODEL, samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast", refine: 0, awq: false, format: "onnx", threads: 1, device: "cpu" } as const;
 const made = (name: string, options: Partial<QuantizeOptions> = {}) => quantize({ ...FEW, output: join(root, name), ...options });
 const weightsOf = (name: string): Buffer => readFileSync(join(root, name, "onnx/model_q4.onnx_data"));
 

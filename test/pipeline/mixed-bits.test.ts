@@ -7,11 +7,11 @@ import { DEMO_MODEL } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "mixed-bits-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
-const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast", refine: 0, awq: false } as const;
+const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast", refine: 0, awq: false, threads: 1, device: "cpu" } as const;
 const made = async (name: string, options: Partial<QuantizeOptions>) => {
   const output = join(root, name);
   const report = await quantize({ source: DEMO_MODEL, output, ...FEW, ...options });
-  const against = (await evaluate({ model: output, against: DEMO_MODEL, maxTokens: 512, sequenceLength: 128 })).against!;
+  const against = (await evaluate({ model: output, against: DEMO_MODEL, maxTokens: 512, sequenceLength: 128, threads: 1 })).against!;
   return { output, report, kl: against.klDivergence };
 };
 
@@ -35,7 +35,7 @@ describe.each(["gptq", "compressed-tensors", "mlx"])("several bits in one checkp
 });
 
 it("are part of what a run is", async () => {
-  const options = { source: DEMO_MODEL, output: join(root, "identity"), method: "rtn" } as const;
+  const options = { source: DEMO_MODEL, output: join(root, "identity"), method: "rtn", threads: 1 } as const;
   await quantize({ ...options, bitsFor: [{ pattern: "*.down_proj", bits: 8 }] });
   const { run } = JSON.parse(readFileSync(join(options.output, "shardsmith.json"), "utf8")) as { run: Record<string, unknown> };
   expect(run).toMatchObject({ bits: 4, "bits for": "*.down_proj=8" });

@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
-const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast", refine: 0, awq: false, format: "onnx" } as const;
+const FEW = { samples: 4, sequenceLength: 64, groupSize: 32, quality: "fast", refine: 0, awq: false, format: "onnx", threads: 1, device: "cpu" } as const;
 
 it("is what ONNX Runtime and Shardsmith compute the same with", async () => {
   const output = join(root, "out");

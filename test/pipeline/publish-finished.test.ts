@@ -15,7 +15,7 @@ afterEach(() => hub.close());
 
 /** A finished checkpoint, which tests copy. */
 const whole = join(root, "whole");
-const ROUNDED = { source: DEMO_MODEL, method: "rtn", maxShardSize: 200_000 } as const;
+const ROUNDED = { source: DEMO_MODEL, method: "rtn", maxShardSize: 200_000, threads: 1 } as const;
 beforeAll(() => quantize({ ...ROUNDED, output: whole }));
 const copied = (name: string): string => {
   cpSync(whole, join(root, name), { recursive: true });

@@ -15,7 +15,7 @@ let hub: Awaited<ReturnType<typeof startHubOfEnvironment>>;
 beforeEach(async () => { hub = await startHubOfEnvironment(); });
 afterEach(() => hub.close());
 
-const SETTINGS = { source: DEMO_MODEL, method: "rtn", maxShardSize: 200_000 } as const;
+const SETTINGS = { source: DEMO_MODEL, method: "rtn", maxShardSize: 200_000, threads: 1 } as const;
 /** @returns all events. */
 async function run(output: string, options: Partial<QuantizeOptions> = {}): Promise<QuantizeEvent[]> {
   const events: QuantizeEvent[] = [];

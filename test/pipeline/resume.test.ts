@@ -2,13 +2,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { DEMO_MODEL, shardsmith } from "../cli/cli.js";
+import { DEMO_MODEL, ONE_CORE, shardsmith } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "resume-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
 // Several shards, so that some are finished when the run is killed, and others are not.
-const BASE = ["quantize", DEMO_MODEL, "--json", "--samples", "12", "--sequence-length", "96", "--max-shard-size", "200kB", "--quality", "fast", "--refine", "1", "--awq"];
+const BASE = ["quantize", DEMO_MODEL, "--json", ...ONE_CORE, "--samples", "12", "--sequence-length", "96", "--max-shard-size", "200kB", "--quality", "fast", "--refine", "1", "--awq"];
 const KILLS = 18;
 
 /** Every file but the report, which tells times. */

@@ -21,7 +21,7 @@ import { DEMO_MODEL, shardsmith } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "survey-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
-const FEW = { source: DEMO_MODEL, samples: 4, sequenceLength: 64, groupSize: 32 } as const;
+const FEW = { source: DEMO_MODEL, samples: 4, sequenceLength: 64, groupSize: 32, threads: 1 } as const;
 
 const SLOW = 120_000;
 let found: SurveyResult;
@@ -122,7 +122,7 @@ describe("a survey", () => {
 });
 
 it("prints a report for people", async () => {
-  const { code, stdout } = await shardsmith(["survey", DEMO_MODEL, "--samples", "2", "--sequence-length", "64", "--target-bits", "5"]);
+  const { code, stdout } = await shardsmith(["survey", DEMO_MODEL, "--samples", "2", "--sequence-length", "64", "--target-bits", "5", "--threads", "1"]);
   expect(code).toBe(0);
   expect(stdout.split("\n")[0]).toMatch(/^layer, input +linears +KL at 3 bits +of all +error at 3 +at 4 +at 8 +outlier channels +heavy rows +bits$/);
   expect(stdout).toContain("and 4 more (--all)");

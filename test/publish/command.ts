@@ -3,11 +3,11 @@ import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { LoopbackHub } from "../../scripts/loopback-hub/server.js";
-import { shardsmith, type Ran } from "../cli/cli.js";
+import { ONE_CORE, shardsmith, type Ran } from "../cli/cli.js";
 import { base64, TOKEN } from "./hub.js";
 
 /** A quick run, to several shards. */
-export const ROUNDED = ["--method", "rtn", "--max-shard-size", "200kB"];
+export const ROUNDED = ["--method", "rtn", "--max-shard-size", "200kB", ...ONE_CORE];
 
 /** Runs the command line against a Hub. */
 export function runAt(hub: LoopbackHub, args: readonly string[], onLine?: Parameters<typeof shardsmith>[1], token = TOKEN): Promise<Ran> {
