@@ -12,10 +12,14 @@ export interface Coefficients {
   readonly key: string;
 }
 
-/** Rows r0 … r1 of columns c0 … c1, contiguous. */
-export function partOf({ n, matrix, order, diagonal }: Omit<Coefficients, "key">, r0: number, r1: number, c0: number, c1: number): Float32Array<ArrayBuffer> {
+/**
+ * Rows r0 … r1 of columns c0 … c1, contiguous.
+ * @param room where they may be put, if it is large enough
+ */
+export function partOf({ n, matrix, order, diagonal }: Omit<Coefficients, "key">, r0: number, r1: number, c0: number, c1: number, room?: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
   const width = c1 - c0;
-  const part = new Float32Array((r1 - r0) * width);
+  const size = (r1 - r0) * width;
+  const part = room !== undefined && room.length >= size ? room.subarray(0, size) : new Float32Array(size);
   if (order === undefined) {
     for (let r = r0; r < r1; r++) part.set(matrix.subarray(r * n + c0, r * n + c1), (r - r0) * width);
   } else {
@@ -53,10 +57,13 @@ export function residentOf(la: LinearAlgebra, c: Float32Array, r: Coefficients):
 function inMemory(la: LinearAlgebra, c: Float32Array, r: Coefficients): Resident {
   const { n } = r;
   const columns = c.length / n;
+  // Used again: so much memory is dear to get and to give back.
+  let room: Float32Array<ArrayBuffer> | undefined;
   return {
     subtract(first, e, from) {
       const k = e.length / columns;
-      return la.gemm({ m: n - from, n: columns, k, transA: true, alpha: -1, beta: 1, a: partOf(r, first, first + k, from, n), b: e, c: c.subarray(from * columns) });
+      room ??= new Float32Array(k * (n - from));
+      return la.gemm({ m: n - from, n: columns, k, transA: true, alpha: -1, beta: 1, a: partOf(r, first, first + k, from, n, room), b: e, c: c.subarray(from * columns) });
     },
     fetch: () => Promise.resolve(),
     release: () => Promise.resolve(),

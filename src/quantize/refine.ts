@@ -6,7 +6,7 @@ import { MAGIC } from "./rounding.js";
 import { copyRows, emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { gridUnit, steppedOffset, steppedScale, stepsAt, type Steps } from "./super-block.js";
-import { BLOCK, PANEL, subtract } from "./sweep.js";
+import { BLOCK, dotColumns, PANEL, subtractColumns } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
 /** Sweeps after which the gradients, kept up to date in float32, are computed anew. */
@@ -69,6 +69,10 @@ class Descent {
   readonly #lows: Float64Array;
   readonly #offsets: Float64Array;
   readonly #start: RoundedRows;
+  // [groupSize, rows], of the group that is looked at: used again and again, since memory is dear to get and to give back.
+  readonly #own: Float32Array<ArrayBuffer>;
+  readonly #growth: Float32Array<ArrayBuffer>;
+  readonly #products: Float32Array<ArrayBuffer>;
 
   constructor(la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian, start: RoundedRows) {
     const { n, permutation } = hessian;
@@ -85,6 +89,10 @@ class Descent {
     this.#lows = new Float64Array(groups * rows);
     this.#offsets = new Float64Array(groups * rows);
     this.#start = start;
+    const ofGroup = (): Float32Array<ArrayBuffer> => new Float32Array(scheme.groupSize * rows);
+    this.#own = ofGroup();
+    this.#growth = ofGroup();
+    this.#products = ofGroup();
     for (let k = 0; k < groups; k++) {
       const group = this.#stored(k);
       for (let r = 0; r < rows; r++) {
@@ -150,7 +158,8 @@ class Descent {
       change.fill(0);
       await this.#updated!.fetch(start, end);
       for (let at = start; at < end; at += size) {
-        const gradient = this.#gradient.slice(at * rows, (at + size) * rows);
+        const gradient = this.#own;
+        gradient.set(this.#gradient.subarray(at * rows, (at + size) * rows));
         await this.#pull(gradient, at, at + size, change, start, at);
         await this.#group(at / size, gradient, change.subarray((at - start) * rows, (at - start + size) * rows), noise, random);
       }
@@ -180,8 +189,7 @@ class Descent {
     const scales = this.#scales.subarray(k * rows, (k + 1) * rows);
     const lows = this.#lows.subarray(k * rows, (k + 1) * rows);
 
-    const fitted = new Float32Array(size * rows);
-    await this.#fitGrids(k, gradient, fitted, integers);
+    await this.#fitGrids(k, gradient, this.#growth, integers);
     const grids = { scales, inverses: scales.map((scale) => 1 / scale), lows, span: 2 ** this.#scheme.bits - 1 };
     for (let from = 0, to; from < size; from = to) {
       to = Math.min(from + PANEL, size);
@@ -189,13 +197,13 @@ class Descent {
       const inside = this.#metric.part(first + from, first + to, first + from, first + to);
       for (let j = from; j < to; j++) {
         if (this.#metric.dead[first + j]) continue;
-        const row = (j - from) * (to - from) - from;
-        const curve = inside[row + j];
+        const row = (j - from) * (to - from);
+        const curve = inside[row + j - from];
+        subtractColumns(gradient, j * rows, change, from * rows, rows, j - from, inside, row);
         moveColumn(gradient, integers, change, j * rows, grids, curve, noise * Math.sqrt(this.#metric.meanCurve / curve) * random());
-        for (let c = j + 1; c < to; c++) subtract(gradient, c * rows, change, j * rows, rows, inside[row + c]);
       }
     }
-    for (let i = 0; i < change.length; i++) change[i] += fitted[i];
+    for (let i = 0; i < change.length; i++) change[i] += this.#growth[i];
   }
 
   /**
@@ -208,27 +216,22 @@ class Descent {
     const size = this.#scheme.groupSize;
     const metric = this.#metric.part(k * size, (k + 1) * size, k * size, (k + 1) * size);
     // H·c, and H·1: what a scale and an offset do to the gradient.
-    const products = new Float32Array(size * rows);
+    const products = this.#products;
     await this.#la.gemm({ m: size, n: rows, k: size, a: metric, b: integers, c: products });
-    const sums = Float64Array.from({ length: size }, (_, j) => total(metric.subarray(j * size, (j + 1) * size)));
+    const slopes = dotColumns(integers, gradient, rows, size);
+    const curves = dotColumns(integers, products, rows, size);
+    // Only where there are offsets is it asked what they do.
+    const hasOffsets = this.#scheme.offsets !== undefined;
+    const sums = Float64Array.from({ length: size }, (_, j) => (hasOffsets ? total(metric.subarray(j * size, (j + 1) * size)) : 0));
     const flat = total(sums);
-    const slopes = new Float64Array(rows);
-    const curves = new Float64Array(rows);
-    const lifts = new Float64Array(rows);
-    const crosses = new Float64Array(rows);
-    for (let j = 0; j < size; j++) {
-      for (let r = 0, i = j * rows; r < rows; r++, i++) {
-        slopes[r] += integers[i] * gradient[i];
-        curves[r] += integers[i] * products[i];
-        lifts[r] += gradient[i];
-        crosses[r] += products[i];
-      }
-    }
+    const ones = new Float32Array(hasOffsets ? size * rows : 0).fill(1);
+    const lifts = hasOffsets ? dotColumns(ones, gradient, rows, size) : undefined;
+    const crosses = hasOffsets ? dotColumns(ones, products, rows, size) : undefined;
     const stretches = new Float64Array(rows);
     const shifts = new Float64Array(rows);
     for (let r = 0; r < rows; r++) {
       const at = k * rows + r;
-      const fitted = this.#fit(k, r, { slope: slopes[r], curve: curves[r], lift: lifts[r], cross: crosses[r], flat });
+      const fitted = this.#fit(k, r, { slope: slopes[r], curve: curves[r], lift: lifts?.[r] ?? 0, cross: crosses?.[r] ?? 0, flat });
       if (fitted === undefined) continue;
       stretches[r] = fitted.scale - this.#scales[at];
       shifts[r] = fitted.offset - this.#offsets[at];
@@ -238,7 +241,7 @@ class Descent {
     for (let j = 0; j < size; j++) {
       for (let r = 0, i = j * rows; r < rows; r++, i++) {
         growth[i] = stretches[r] * integers[i] + shifts[r];
-        gradient[i] -= stretches[r] * products[i] + shifts[r] * sums[j];
+        gradient[i] = gradient[i] - stretches[r] * products[i] - shifts[r] * sums[j];
       }
     }
   }
