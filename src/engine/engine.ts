@@ -37,18 +37,26 @@ export interface Engine {
   readonly parallelism: number;
   /** Gives back memory that the caller no longer needs, to hold later outputs. */
   recycle(activations: Activations): void;
+  /** Bytes of a GPU's memory that it took at its peak: zero for an engine on the CPU. */
+  deviceMemory(): Promise<number>;
   /** Stops the threads. Calls under way are rejected. */
   close(): Promise<void>;
 }
 
 export interface PreparedGraph {
   /** Moves the inputs in; gives them back beside the outputs. */
-  run(inputs: Readonly<Record<string, Activations>>): Promise<{
-    readonly inputs: Record<string, Activations>;
-    readonly outputs: Record<string, Activations>;
-  }>;
+  run(inputs: Readonly<Record<string, Activations>>): Promise<GraphOutcome>;
   /** Frees the weights. */
   release(): Promise<void>;
+}
+
+export interface GraphOutcome {
+  readonly inputs: Record<string, Activations>;
+  readonly outputs: Record<string, Activations>;
+  /** What computed them: "CPU", or a GPU's name. */
+  readonly device: string;
+  /** Why a device beside the engine did not, where it should have; told once. */
+  readonly trouble?: string;
 }
 
 export interface HessianAccumulator {

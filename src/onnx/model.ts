@@ -45,6 +45,7 @@ export interface OnnxNode {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly ints?: Readonly<Record<string, number>>;
+  readonly lists?: Readonly<Record<string, readonly number[]>>;
   readonly floats?: Readonly<Record<string, number>>;
   readonly strings?: Readonly<Record<string, string>>;
 }
@@ -71,12 +72,13 @@ export function encodeModel({ inputs, outputs, nodes, constants = new Map(), sca
   );
 }
 
-const encodeNode = ({ op, domain, inputs, outputs, ints = {}, floats = {}, strings = {} }: OnnxNode): Bytes => message(1,
+const encodeNode = ({ op, domain, inputs, outputs, ints = {}, lists = {}, floats = {}, strings = {} }: OnnxNode): Bytes => message(1,
   ...inputs.map((name) => text(1, name)),
   ...outputs.map((name) => text(2, name)),
   text(4, op),
   ...Object.entries(floats).map(([name, value]) => message(5, text(1, name), float(2, value), int(20, 1))),
   ...Object.entries(ints).map(([name, value]) => message(5, text(1, name), int(3, value), int(20, 2))),
+  ...Object.entries(lists).map(([name, values]) => message(5, text(1, name), ...values.map((value) => int(8, value)), int(20, 7))),
   ...Object.entries(strings).map(([name, value]) => message(5, text(1, name), text(4, value), int(20, 3))),
   text(7, domain ?? ""));
 

@@ -1,11 +1,14 @@
 import { availableParallelism } from "node:os";
 import { checked, checkedPair } from "../checked.js";
-import type { Activations, CrossHessianAccumulator, Engine, GatheredHessian, HessianAccumulator, PreparedGraph } from "../engine.js";
+import type { Activations, CrossHessianAccumulator, Engine, GatheredHessian, GraphOutcome, HessianAccumulator, PreparedGraph } from "../engine.js";
 import type { Graph } from "../graph.js";
 import { Buffers } from "./buffers.js";
 import type { GraphRun, NamedActivations } from "./graphs.js";
 import { Pool } from "./pool.js";
 import { Thread } from "../threads/thread.js";
+
+/** What reports call the device. */
+const CPU = "CPU";
 
 export interface OnnxEngineOptions {
   /** Threads for graphs and Hessians; as many as there are cores unless said. */
@@ -50,6 +53,8 @@ export async function createOnnxEngine({ threads = availableParallelism() }: Onn
 
     call: (moduleUrl, exportName, args, transfer) => pool.call(moduleUrl, exportName, args, transfer),
 
+    deviceMemory: () => Promise.resolve(0),
+
     recycle: ({ data }) => buffers.give(data.buffer),
 
     async close() {
@@ -65,8 +70,7 @@ function preparedGraph(worker: Thread, buffers: Buffers, graph: Graph, id: numbe
       const { batch, tokens } = Object.values(given)[0];
       const outputs = Object.fromEntries(graph.outputs.map(({ name, width }) =>
         [name, { batch, tokens, width, data: new Float32Array(buffers.take(batch * tokens * width * 4)) }]));
-      return worker.request<{ inputs: Record<string, Activations>; outputs: Record<string, Activations> }>(
-        "run", [id, { inputs: given, outputs } satisfies GraphRun], [...buffersOf(given), ...buffersOf(outputs)]);
+      return { ...(await worker.request<Pick<GraphOutcome, "inputs" | "outputs">>("run", [id, { inputs: given, outputs } satisfies GraphRun], [...buffersOf(given), ...buffersOf(outputs)])), device: CPU };
     },
     release: () => worker.request("release", [id]),
   };
@@ -81,7 +85,7 @@ function hessianAccumulator(worker: Thread, n: number, id: number): HessianAccum
       const [back] = await worker.request<Activations[]>("add", [id, [checked("x", n, x)]], [x.data.buffer]);
       return back;
     },
-    finish: async () => ({ ...(await worker.request<Sums>("finish", [id])), device: "CPU" }),
+    finish: async () => ({ ...(await worker.request<Sums>("finish", [id])), device: CPU }),
   };
 }
 
@@ -91,7 +95,7 @@ function crossHessianAccumulator(worker: Thread, n: number, id: number): CrossHe
       const given = checkedPair(n, x, original);
       return worker.request<[Activations, Activations]>("add", [id, given], given.map(({ data }) => data.buffer));
     },
-    finish: async () => ({ ...(await worker.request<CrossSums>("finish", [id])), device: "CPU" }),
+    finish: async () => ({ ...(await worker.request<CrossSums>("finish", [id])), device: CPU }),
   };
 }
 

@@ -69,8 +69,8 @@ export class Graphs {
   }
 }
 
-/** The graph with its names numbered in order of appearance. */
-function canonical(graph: Graph): { readonly alike: Graph; readonly nameOf: ReadonlyMap<string, string> } {
+/** The graph with its names numbered in order of appearance, by which graphs that are alike are one. */
+export function canonical(graph: Graph): { readonly alike: Graph; readonly nameOf: ReadonlyMap<string, string> } {
   const nameOf = new Map<string, string>();
   const rename = (name: string): string => {
     if (!nameOf.has(name)) nameOf.set(name, `v${nameOf.size}`);

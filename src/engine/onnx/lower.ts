@@ -2,52 +2,67 @@ import type { OnnxModel, OnnxNode } from "../../onnx/model.js";
 import { microsoft, plainNodes } from "../../onnx/operators.js";
 import type { Graph, GraphNode } from "../graph.js";
 
-/** Names of the inputs that the engine feeds by itself, for attention: total length of each sequence − 1 [batch], and the longest [1]. */
+/** What all nodes of a model share: vectors of int64 and scalars of float32, by name. */
+export interface Constants {
+  readonly constants: Map<string, readonly number[]>;
+  readonly scalars: Map<string, number>;
+}
+
+/** How the operations that providers of ONNX Runtime compute in ways of their own become nodes. */
+export interface Dialect {
+  /** The first dimension of activations. */
+  readonly batch: "batch" | 1;
+  /** What attention takes beside the graph's inputs, and the engine feeds by itself. */
+  readonly fed: OnnxModel["inputs"];
+  readonly linear: (node: NodeOf<"linear">, shared: Constants) => OnnxNode[];
+  readonly attention: (node: NodeOf<"attention">, shared: Constants) => OnnxNode[];
+}
+
+export type NodeOf<Op extends GraphNode["op"]> = Extract<GraphNode, { op: Op }>;
+
+/** Names of what is fed for attention on the CPU: total length of each sequence − 1 [batch], and the longest [1]. */
 export const LAST_POSITIONS = "lastPositions";
 export const TOTAL_LENGTH = "totalLength";
 
+/** For the CPU's kernels. */
+export const CPU_DIALECT: Dialect = {
+  batch: "batch",
+  fed: [{ name: LAST_POSITIONS, type: "int32", shape: ["batch"] }, { name: TOTAL_LENGTH, type: "int32", shape: [1] }],
+  linear({ out, x, weight, bias }) {
+    const product = bias === undefined ? out : `${out}.product`;
+    // Unlike Gemm it takes three dimensions, and it is as fast.
+    const matmul = { op: "FusedMatMul", ...microsoft, ints: { transB: 1 }, inputs: [x, weight], outputs: [product] };
+    return bias === undefined ? [matmul] : [matmul, { op: "Add", inputs: [product, bias], outputs: [out] }];
+  },
+  attention: (node, { constants }) => (node.headDim % HEAD_MULTIPLE === 0 ? [attention(node)] : paddedAttention(node, constants)),
+};
+
 /**
- * A graph as an ONNX model: activations [batch, tokens, width], with batch and tokens open; weights are inputs too, so that
- * one model serves all layers that look alike.
+ * A graph as an ONNX model: activations [batch, tokens, width], with tokens open, and batch where the dialect says so; weights are inputs
+ * too, so that one model serves all layers that look alike.
  */
-export function lower(graph: Graph): OnnxModel {
-  const constants = new Map<string, readonly number[]>();
-  const activation = ({ name, width }: Graph["inputs"][number]) => ({ name, type: "float32" as const, shape: ["batch", "tokens", width] });
-  const attends = graph.nodes.some(({ op }) => op === "attention");
+export function lower(graph: Graph, { batch, fed, linear, attention: attend }: Dialect = CPU_DIALECT): OnnxModel {
+  const shared: Constants = { constants: new Map(), scalars: new Map() };
+  const activation = ({ name, width }: Graph["inputs"][number]) => ({ name, type: "float32" as const, shape: [batch, "tokens", width] });
   return {
     inputs: [
       ...graph.inputs.map(activation),
       ...graph.weights.map(({ name, shape }) => ({ name, type: "float32" as const, shape })),
-      ...(attends ? [{ name: LAST_POSITIONS, type: "int32" as const, shape: ["batch"] }, { name: TOTAL_LENGTH, type: "int32" as const, shape: [1] }] : []),
+      ...(attends(graph) ? fed : []),
     ],
     outputs: graph.outputs.map(activation),
-    nodes: graph.nodes.flatMap((node) => lowerNode(node, constants)),
-    constants,
+    nodes: graph.nodes.flatMap((node) => (node.op === "linear" ? linear(node, shared) : node.op === "attention" ? attend(node, shared) : plainNodes(node, shared.constants))),
+    ...shared,
   };
 }
 
-function lowerNode(node: GraphNode, constants: Map<string, readonly number[]>): OnnxNode[] {
-  switch (node.op) {
-    case "linear": {
-      const { out } = node;
-      const product = node.bias === undefined ? out : `${out}.product`;
-      // Unlike Gemm it takes three dimensions, and it is as fast.
-      const matmul = { op: "FusedMatMul", ...microsoft, ints: { transB: 1 }, inputs: [node.x, node.weight], outputs: [product] };
-      return node.bias === undefined ? [matmul] : [matmul, { op: "Add", inputs: [product, node.bias], outputs: [out] }];
-    }
-    case "attention":
-      return node.headDim % HEAD_MULTIPLE === 0 ? [attention(node)] : paddedAttention(node, constants);
-    default:
-      return plainNodes(node, constants);
-  }
-}
+/** Whether tokens of a sequence see one another. */
+export const attends = (graph: Graph): boolean => graph.nodes.some(({ op }) => op === "attention");
 
 // GroupQueryAttention takes only such head sizes.
 const HEAD_MULTIPLE = 16;
 
-type Attention = Extract<GraphNode, { op: "attention" }>;
-
-const attention = ({ out, q, k, v, cos, sin, heads, kvHeads, window, scale }: Attention): OnnxNode => ({
+const attention = ({ out, q, k, v, cos, sin, heads, kvHeads, window, scale }: NodeOf<"attention">): OnnxNode => ({
   op: "GroupQueryAttention", ...microsoft,
   inputs: [q, k, v, "", "", LAST_POSITIONS, TOTAL_LENGTH, cos, sin],
   outputs: [out, `${out}.keys`, `${out}.values`],
@@ -59,7 +74,7 @@ const attention = ({ out, q, k, v, cos, sin, heads, kvHeads, window, scale }: At
  * Attention for other head sizes: both halves of every head, which the rotary embedding pairs, are made longer with zeros, and
  * cut again at the end. Only small models have such heads, so its cost is of no matter.
  */
-function paddedAttention(node: Attention, constants: Map<string, readonly number[]>): OnnxNode[] {
+function paddedAttention(node: NodeOf<"attention">, constants: Map<string, readonly number[]>): OnnxNode[] {
   const { out, headDim } = node;
   const half = headDim / 2;
   const more = (HEAD_MULTIPLE - (headDim % HEAD_MULTIPLE)) / 2;

@@ -30,7 +30,7 @@ export function bindingHelp(platform: string, cause: string): string {
   ].join("\n");
 }
 
-type Tensors = Readonly<Record<string, Tensor>>;
+export type Tensors = Readonly<Record<string, Tensor>>;
 
 /** A compiled model. */
 export interface Session {
@@ -41,19 +41,39 @@ export interface Session {
 // Smaller ones cost less to collect than to discard.
 const WORTH_DISCARDING = 1 << 16;
 
+const OPTIONS = {
+  interOpNumThreads: 1,
+  // An arena never gives a peak back.
+  enableCpuMemArena: false,
+  // Errors reach the caller as exceptions; the log would print them once more.
+  logSeverityLevel: 4,
+} satisfies InferenceSession.SessionOptions;
+
+const ON_CPU = {
+  ...OPTIONS,
+  // Every session has threads of its own: those that spin, waiting for more, take the cores from the next session's.
+  extra: { session: { intra_op: { allow_spinning: "0" } } },
+} satisfies InferenceSession.SessionOptions;
+
+/** What the WebGPU provider does not compute is not to be computed elsewhere in silence. */
+const ON_WEBGPU = { ...OPTIONS, executionProviders: ["webgpu"], extra: { session: { disable_cpu_ep_fallback: "1" } } } satisfies InferenceSession.SessionOptions;
+
 /** Compiles a model to run on `threads` threads. */
-export async function compile(model: OnnxModel, threads: number): Promise<Session> {
+export const compile = (model: OnnxModel, threads: number): Promise<Session> => sessionOf(model, { ...ON_CPU, intraOpNumThreads: threads });
+
+/** Compiles a model for ONNX Runtime's WebGPU provider. Throws where there is no such provider, no GPU, or an operator that it does not have. */
+export const compileForWebGpu = (model: OnnxModel): Promise<Session> => sessionOf(model, ON_WEBGPU);
+
+/** Compiles a model of one output which stays on the GPU; whoever runs it disposes of that. */
+export async function compileToKeep(model: OnnxModel): Promise<(inputs: Tensors) => Promise<Tensor>> {
   const { InferenceSession } = await loadRuntime();
-  const session = await native(() => InferenceSession.create(encodeModel(model), {
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    // An arena never gives a peak back.
-    enableCpuMemArena: false,
-    // Every session has threads of its own: those that spin, waiting for more, take the cores from the next session's.
-    extra: { session: { intra_op: { allow_spinning: "0" } } },
-    // Errors reach the caller as exceptions; the log would print them once more.
-    logSeverityLevel: 4,
-  } satisfies InferenceSession.SessionOptions));
+  const session = await native(() => InferenceSession.create(encodeModel(model), { ...ON_WEBGPU, preferredOutputLocation: "gpu-buffer" }));
+  return async (inputs) => Object.values(await native(() => session.run(inputs)))[0];
+}
+
+async function sessionOf(model: OnnxModel, options: InferenceSession.SessionOptions): Promise<Session> {
+  const { InferenceSession } = await loadRuntime();
+  const session = await native(() => InferenceSession.create(encodeModel(model), options));
   return {
     async run(inputs, outputs) {
       // Beside filling the outputs, the binding gives back a copy of each, which nobody needs.
