@@ -96,7 +96,7 @@ export interface QuantizeOptions extends QuantizeSettings {
 export async function quantize(options: QuantizeOptions): Promise<Report> {
   const { source: path, output, calibration, overwrite, push: to, keepShards, threads, device = "auto", fallback, onEvent, signal, ...settings } = options;
   const start = engineOf(threads);
-  if (!DEVICES.includes(device)) throw new InputError(`device is ${JSON.stringify(device)}; it must be one of ${DEVICES.join(", ")}`);
+  checkDevice(device);
   if (keepShards === false && to === undefined) throw new InputError("shards can be given up only where they are pushed to the Hub; name a repo to push to");
   if (output === "") throw new InputError("output is empty; name a folder for the quantized checkpoint");
   const { format = FORMATS[0].name, alsoIn = [] } = settings;
@@ -122,8 +122,7 @@ export async function quantize(options: QuantizeOptions): Promise<Report> {
       }
       const publisher = to && (await publisherOf(to, onEvent, patience));
       const engine = async (): Promise<Engine> => {
-        // Nothing is gathered to round to nearest.
-        if (prepared.settings.method === "rtn" && prepared.settings.targetBits === undefined) return start();
+        if (!gathersHessians(prepared)) return start();
         const earlier = device !== "auto" || overwrite === true ? undefined : (begun ?? (await readerOf(folder)(REPORT_FILE)));
         const chosen = await chooseDevice(await start(), earlier === undefined ? device : describesGpu(engineOfRun(earlier) ?? "") ? "gpu" : "cpu", fallback === false);
         onEvent?.({ type: "device", engine: chosen.engine.description, why: chosen.why });
@@ -246,8 +245,8 @@ function patienceOf(signal: AbortSignal | undefined, onEvent: ((event: RetryEven
   return { ...(signal && { signal }), ...(onEvent && { onRetry: (retry) => { onEvent({ type: "retry", ...retry }); } }) };
 }
 
-export interface PlanOptions extends QuantizeSettings, Pick<QuantizeOptions, "source" | "threads" | "signal"> {
-  /** Time a matrix product on this machine, for a quarter of a second, and say how long the run will take. Default false. */
+export interface PlanOptions extends QuantizeSettings, Pick<QuantizeOptions, "source" | "threads" | "device" | "signal"> {
+  /** Time a matrix product on this machine, for a quarter of a second, on the device that would be taken, and say how long the run will take. Default false. */
   readonly measure?: boolean;
   readonly onEvent?: (event: RetryEvent) => void;
 }
@@ -261,18 +260,19 @@ export interface PlannedRun {
   /** Sizes, memory, disk, and which programs load what comes out. */
   readonly overview: Overview;
   /** With `measure`: seconds by what is done in them, reading and writing not counted; and what that stands on. */
-  readonly estimate?: ReturnType<typeof secondsOf> & { readonly speed: Speed; readonly engine: string };
+  readonly estimate?: ReturnType<typeof secondsOf> & { readonly speed: Speed; readonly engine: string; /** What would gather Hessians, and why; absent where there are none. */ readonly device?: string };
 }
 
 /** What `quantize` would do, from headers alone: which linears, at what size, and what stays as it is and why. */
 export async function planQuantize(options: PlanOptions): Promise<PlannedRun> {
-  const { source: path, measure, threads, onEvent, signal, ...settings } = options;
+  const { source: path, measure, threads, device, onEvent, signal, ...settings } = options;
   const engine = engineOf(threads);
+  checkDevice(device);
   const source = await openSource(path, patienceOf(signal, onEvent));
   try {
     const prepared = await prepareRun(source, settings);
     const { plan, sourceBytes, bytes, shards } = prepared;
-    const estimate = measure === true ? await estimateOf(engine, prepared, threads) : undefined;
+    const estimate = measure === true ? await estimateOf(engine, prepared, device, threads) : undefined;
     return {
       plan, sourceBytes, bytes, shards: shards.map(({ file, size }) => ({ file, size })), overview: await overviewOf(prepared, threads ?? availableParallelism()),
       ...(estimate && { estimate }),
@@ -282,11 +282,13 @@ export async function planQuantize(options: PlanOptions): Promise<PlannedRun> {
   }
 }
 
-async function estimateOf(start: () => Promise<Engine>, prepared: PreparedRun, threads = availableParallelism()): Promise<NonNullable<PlannedRun["estimate"]>> {
-  const engine = await start();
+async function estimateOf(start: () => Promise<Engine>, prepared: PreparedRun, device: Device = "auto", threads = availableParallelism()): Promise<NonNullable<PlannedRun["estimate"]>> {
+  const calibrated = gathersHessians(prepared);
+  const { engine, why, hessians } = await chooseDevice(await start(), calibrated ? device : "cpu", false);
   try {
-    const speed = await measuredSpeed(engine, threads, prepared.plan.linears.find(({ scheme }) => scheme !== undefined)!);
-    return { ...secondsOf(prepared, speed), speed, engine: engine.description };
+    const product = await measuredSpeed(engine, threads, prepared.plan.linears.find(({ scheme }) => scheme !== undefined)!);
+    const speed = { ...product, ...(hessians && { hessian: await hessians() }) };
+    return { ...secondsOf(prepared, speed), speed, engine: engine.description, ...(calibrated && { device: why }) };
   } finally {
     await engine.close();
   }
@@ -301,15 +303,20 @@ export interface SurveyOptions extends Omit<QuantizeOptions, "output" | "overwri
  * what rounding each group of linears does to the model's predictions; with `targetBits`, how `quantize` would spend them.
  */
 export async function survey(options: SurveyOptions): Promise<SurveyResult> {
-  const { source: path, calibration, threads, onEvent, signal, ...settings } = options;
-  const engine = engineOf(threads);
+  const { source: path, calibration, threads, device = "auto", fallback, onEvent, signal, ...settings } = options;
+  const start = engineOf(threads);
+  checkDevice(device);
   const patience = patienceOf(signal, onEvent);
   const source = await openSource(path, patience);
   try {
     return await runSurvey({
       source, settings,
       calibration: calibrationText(calibration, source, patience),
-      engine,
+      engine: async () => {
+        const { engine, why } = await chooseDevice(await start(), device, fallback === false);
+        onEvent?.({ type: "device", engine: engine.description, why });
+        return engine;
+      },
       scratch: openSpillFile,
       ...(onEvent && { onEvent }),
       ...(signal && { signal }),
@@ -416,6 +423,13 @@ export async function devices({ threads }: { readonly threads?: number } = {}): 
 function readerOf(folder: string): (name: string) => Promise<string | undefined> {
   return (name) => readFile(join(folder, name), "utf8").catch(() => undefined);
 }
+
+function checkDevice(device: Device | undefined): void {
+  if (device !== undefined && !DEVICES.includes(device)) throw new InputError(`device is ${JSON.stringify(device)}; it must be one of ${DEVICES.join(", ")}`);
+}
+
+/** Nothing is gathered to round to nearest. */
+const gathersHessians = ({ settings }: PreparedRun): boolean => settings.method !== "rtn" || settings.targetBits !== undefined;
 
 /** What makes the engine once it is needed; threads that cannot be are refused now. */
 function engineOf(threads: number | undefined): () => Promise<Engine> {

@@ -1,6 +1,6 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
 import { planQuantize, type Overview, type RetryEvent } from "../index.js";
-import { settingsOf, settingsOptions } from "./settings.js";
+import { DEVICE, settingsOf, settingsOptions } from "./settings.js";
 import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
 import { formatBytes, formatCount, formatSeconds } from "./units.js";
@@ -9,7 +9,7 @@ export const command = "plan <source>";
 export const describe = "Say what quantize would do, what it would take, and what loads the result; from headers alone";
 
 export function builder(yargs: Argv) {
-  return settingsOptions(yargs).option("json", { type: "boolean", default: false, describe: "print JSON" });
+  return settingsOptions(yargs).option("device", DEVICE).option("json", { type: "boolean", default: false, describe: "print JSON" });
 }
 
 type Arguments = ArgumentsCamelCase<Awaited<ReturnType<ReturnType<typeof builder>["parseAsync"]>>>;
@@ -18,7 +18,7 @@ type Planned = Awaited<ReturnType<typeof planQuantize>>;
 export async function run(args: Arguments, signal: AbortSignal): Promise<void> {
   const status = new StatusLine(process.stderr);
   const onEvent = (event: RetryEvent): void => { status.retry(event); };
-  const { overview, estimate } = await planQuantize({ source: args.source, ...settingsOf(args), measure: true, signal, onEvent, ...(args.threads !== undefined && { threads: args.threads }) });
+  const { overview, estimate } = await planQuantize({ source: args.source, ...settingsOf(args), device: args.device, measure: true, signal, onEvent, ...(args.threads !== undefined && { threads: args.threads }) });
   status.clear();
   if (args.json) {
     console.log(JSON.stringify({ type: "plan", ...overview, estimate }));
@@ -59,6 +59,7 @@ function figures({ download, sourceBytes, bytes, shards, needs, calibrationToken
     ...(download === undefined ? [] : [["download", `${formatBytes(download)}, less what the local Hub cache holds`]]),
     ["disk", `${formatBytes(disk.checkpoint)}${disk.scratch > 0 ? `, and ${formatBytes(disk.scratch)} while it works` : ""}`],
     ...(estimate === undefined ? [] : [["time", time(estimate, calibrationTokens)]]),
+    ...(estimate?.device === undefined ? [] : [["device", `Hessians are gathered ${estimate.device}`]]),
   ];
   return rows.map(([name, text]) => `${name.padEnd(10)}${text}`).join("\n");
 }

@@ -1,9 +1,8 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
-import { DEVICES } from "../engine/device.js";
 import { InputError, planQuantize, quantize, type BitsMix, type LinearReport, type Published, type QuantizeEvent, type QuantizeOptions, type Report } from "../index.js";
 import { withinLayer } from "../pipeline/overview.js";
 import { publishedLine, publishOptions } from "./push.js";
-import { settingsOf, settingsOptions } from "./settings.js";
+import { DEVICE, settingsOf, settingsOptions } from "./settings.js";
 import { StatusLine } from "./status-line.js";
 import { table } from "./table.js";
 import { formatBytes, formatCount, formatSeconds } from "./units.js";
@@ -16,7 +15,7 @@ export function builder(yargs: Argv) {
     .option("output", { alias: "o", describe: "folder for the quantized checkpoint [with --push: the repo's name, in this folder]", type: "string" })
     .option("push", { type: "string", describe: "publish it on the Hub as org/name: shards go up while later layers compute, one commit at the end shows all" })
     .option("no-keep", { type: "boolean", describe: "with --push: delete each shard here once the Hub has confirmed its SHA-256" })
-    .option("device", { choices: DEVICES, default: "auto" as const, describe: "what gathers Hessians; auto: a GPU where there is a real one that is faster (see: shardsmith devices)" })
+    .option("device", DEVICE)
     .option("fallback", { type: "boolean", default: true, describe: "let the CPU go on where a GPU fails; --no-fallback: end the run" })
     .option("overwrite", { type: "boolean", default: false, describe: "replace what the output folder holds" })
     .option("dry-run", { type: "boolean", default: false, describe: "say what would be done, and do nothing" })
@@ -205,6 +204,7 @@ function closingLines(report: Report, output: string): string {
     `Error: share of each linear's output energy that is now error. All linears are in ${output}/shardsmith.json.`,
   ];
   if (report.hub !== undefined) lines.push(`Read ${formatBytes(report.hub.bytesRead)} of ${report.hub.repo}, commit ${report.hub.commit}.`);
+  if (report.deviceMemory !== undefined) lines.push(`The GPU held ${formatBytes(report.deviceMemory)} at the most.`);
   if (report.warnings.length > 0) lines.push(`${String(report.warnings.length)} warnings, see above and the report.`);
   return lines.join("\n");
 }

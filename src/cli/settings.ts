@@ -1,4 +1,5 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
+import { DEVICES } from "../engine/device.js";
 import { FORMATS } from "../formats/formats.js";
 import { InputError, type Bits, type QuantizeSettings } from "../index.js";
 import { GROUP_SIZES, QUALITIES, TABLE_BITS, type Quality } from "../pipeline/options.js";
@@ -10,6 +11,11 @@ import { parseBytes } from "./units.js";
 export const CALIBRATION = {
   type: "string",
   describe: "builtin, c4, wikitext, chat, code or multilingual; a text, a JSONL file or a folder of them; a data set on the Hub, as org/name[:config][/split]; or several of these, with commas [default: builtin, and c4 for a model on the Hub]",
+} as const;
+
+/** What gathers Hessians, for each command that has any. */
+export const DEVICE = {
+  choices: DEVICES, default: "auto" as const, describe: "what gathers Hessians; auto: a GPU where there is a real one that is faster (see: shardsmith devices)",
 } as const;
 
 /** The options that say how to quantize, for each command that asks for them, and the source. */

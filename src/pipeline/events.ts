@@ -6,6 +6,13 @@ import type { LinearReport, Report } from "../report/report.js";
 /** A request to a Hub failed, and is made again after some seconds. */
 export type RetryEvent = { readonly type: "retry" } & Retry;
 
+/** What computes, and in one line where Hessians are gathered and why. */
+export interface DeviceEvent {
+  readonly type: "device";
+  readonly engine: string;
+  readonly why: string;
+}
+
 /** What a run tells while it works. */
 export type QuantizeEvent =
   | {
@@ -27,8 +34,7 @@ export type QuantizeEvent =
       /** Why these texts, where nobody chose them. */
       readonly why?: string;
     }
-  /** What computes, and in one line where Hessians are gathered and why. */
-  | { readonly type: "device"; readonly engine: string; readonly why: string }
+  | DeviceEvent
   /** An interrupted run is taken up at this layer. */
   | { readonly type: "resume"; readonly layer: number }
   | {

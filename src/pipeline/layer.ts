@@ -68,7 +68,7 @@ export async function quantizeLayer(
     for (const { name } of stage.linears) {
       run.signal?.throwIfAborted();
       const weight = weights.get(name);
-      const quantized = await quantizeOne(run, run.plans.get(name)!, { ...(weight && { weight }), ...(prepared && { prepared, device }), ...(retarget && { retarget }), ...(fold && { inputScales: fold.scales }) });
+      const quantized = await quantizeOne(run, run.plans.get(name)!, { ...(weight && { weight }), ...(prepared && { prepared, device, forward: passages[0].device }), ...(retarget && { retarget }), ...(fold && { inputScales: fold.scales }) });
       if (quantized === undefined) continue;
       same = false;
       done.push(quantized);

@@ -48,6 +48,8 @@ export class Passage {
   private putting = Promise.resolve();
   private coming: { readonly held: boolean; readonly state: Promise<BatchState> };
   private held = false;
+  /** What computed the last batch: "CPU", or a GPU's name. */
+  device = "CPU";
 
   /** @param into where what lives on is put: `from` itself, if the stage only looks at it */
   constructor(
@@ -67,7 +69,9 @@ export class Passage {
     this.held = this.coming.held;
     // Read ahead while the engine computes.
     if (batch + 1 < batches) this.coming = this.take(batch + 1);
-    const { inputs, outputs } = await watch.time("forward", () => this.graph.run(state));
+    const { inputs, outputs, device, trouble } = await watch.time("forward", () => this.graph.run(state));
+    this.device = device;
+    if (trouble !== undefined) this.layer.onWarning(`${this.stage.name}: ${trouble}`);
     return { ...inputs, ...outputs };
   }
 

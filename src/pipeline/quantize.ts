@@ -408,15 +408,16 @@ class Run {
   }
 
   /** Writes everything that makes the output loadable. */
-  private seal(resumed: number): Promise<Report> {
+  private async seal(resumed: number): Promise<Report> {
     const { sink, source, publisher } = this.job;
     const { checkpoint, plan, settings, decoder, sourceBytes, bytes } = this.prepared;
     const set = this.calibration?.set;
     this.shards.sort((a, b) => (a.file < b.file ? -1 : 1));
+    const deviceMemory = await this.engine.deviceMemory();
     return seal({
       ...this.prepared, sink, from: checkpoint, config: checkpoint.config, format: settings.format, run: formatRun(plan, settings, decoder, QUANTIZER),
       report: () => ({
-        shardsmith: VERSION, source: source.label, ...(source.hub && { hub: { repo: source.hub.repo, commit: source.hub.commit, bytesRead: source.hub.bytesRead() } }), engine: this.engine.description, run: this.identity,
+        shardsmith: VERSION, source: source.label, ...(source.hub && { hub: { repo: source.hub.repo, commit: source.hub.commit, bytesRead: source.hub.bytesRead() } }), engine: this.engine.description, ...(deviceMemory > 0 && { deviceMemory }), run: this.identity,
         ...(set && { calibration: told(set) }),
         linears: this.linears, notices: plan.notices, warnings: this.warnings.all,
         sourceBytes, bytes, bitsPerWeight: plan.bitsPerWeight,

@@ -35,6 +35,8 @@ export interface Given {
   readonly prepared?: PreparedHessian | HessianProblem;
   /** What gathered the Hessian: "CPU", or a GPU's name. */
   readonly device?: string;
+  /** What computed its inputs. */
+  readonly forward?: string;
   /** What the weight is retargeted by. */
   readonly retarget?: Retargeting | CrossProblem;
   readonly inputScales?: Float64Array;
@@ -48,7 +50,7 @@ export interface Quantized {
   /** With `weight` only. */
   readonly dequantized?: Float32Array<ArrayBuffer>;
   readonly notes: readonly string[];
-  readonly how: Pick<NonNullable<LinearReport["quantized"]>, "method" | "device" | "damp" | "deadInputs" | "awq">;
+  readonly how: Pick<NonNullable<LinearReport["quantized"]>, "method" | "device" | "forward" | "damp" | "deadInputs" | "awq">;
 }
 
 /** Quantizes one linear as planned, packs and writes it. */
@@ -61,7 +63,7 @@ export async function quantizeAndWrite(run: LinearRun, plan: LinearPlan): Promis
  * Quantizes one linear as planned; with a Hessian that cannot be used, rounds it to nearest and says so. One without a scheme is only
  * reported: its own tensor is still to be copied.
  */
-export async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared, device, retarget, inputScales }: Given): Promise<Quantized | undefined> {
+export async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, prepared, device, forward, retarget, inputScales }: Given): Promise<Quantized | undefined> {
   const { name, outFeatures, inFeatures, scheme, why } = plan;
   if (scheme === undefined) {
     run.onLinear({ name, outFeatures, inFeatures, note: why! });
@@ -77,14 +79,13 @@ export async function quantizeOne(run: LinearRun, plan: LinearPlan, { weight, pr
     ...(hessian && { hessian }), ...(retarget && "cross" in retarget && { retarget }), ...(inputScales && { inputScales }),
   } as const;
   const { linear, dequantized, stats } = await watch.time("sweep", async (): Promise<Omit<LinearResult, "dequantized"> & Partial<LinearResult>> => {
-    if (weight !== undefined) return quantizeLinear(run.engine, { ...shape, data: weight }, options);
     const readRows = (from: number, to: number) => watch.time("read", () => run.checkpoint.readRows(tensor, Array.from({ length: to - from }, (_, i) => from + i)));
     const quantize = () => (weight === undefined ? quantizeInSlices(run.engine, shape, readRows, options) : quantizeLinear(run.engine, { ...shape, data: weight }, options));
     return orWithoutDevice(quantize, quantize, (lost) => { run.onWarning(`${name}: ${lost.message}; it is quantized without it`); });
   });
   return {
     plan, linear, stats, notes: troubles(prepared, retarget, settings.damp, stats.clippedScales),
-    how: { method, ...(hessian && device !== undefined && { device }), ...(hessian && { damp: hessian.damp, deadInputs: hessian.dead.length }), ...(inputScales && { awq: spreadOf(inputScales) }) },
+    how: { method, ...(hessian && device !== undefined && { device }), ...(hessian && forward !== undefined && { forward }), ...(hessian && { damp: hessian.damp, deadInputs: hessian.dead.length }), ...(inputScales && { awq: spreadOf(inputScales) }) },
     ...(dequantized && { dequantized: dequantized.data }),
   };
 }

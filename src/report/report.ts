@@ -16,6 +16,8 @@ export interface LinearReport {
     readonly scales: { readonly min: number; readonly median: number; readonly max: number };
     /** What gathered the Hessian, "CPU" or a GPU's name; `gptq` only, and absent from reports of version 0.1. */
     readonly device?: string;
+    /** What computed its inputs in the forward pass, as `device`. */
+    readonly forward?: string;
     /** Share of the mean diagonal that was added to the Hessian before it could be factored; `gptq` only. */
     readonly damp?: number;
     /** Activation-aware scales of the input channels were folded into what comes before: the largest over the least. */
@@ -48,6 +50,11 @@ export interface Report {
   /** Of a source on a Hub; the bytes are those of the last, uninterrupted part of the run. */
   readonly hub?: { readonly repo: string; readonly commit: string; readonly bytesRead: number };
   readonly engine: string;
+  /**
+   * Bytes that buffers took of a GPU's memory at the most, in the last, uninterrupted part of the run: Hessians and what they are made of, and the weights,
+   * inputs and outputs of the forward pass. What ONNX Runtime needs between these is its own. Absent where there was no GPU.
+   */
+  readonly deviceMemory?: number;
   /** The codes were read from a checkpoint in another format; what is said of `run` is how that was made, if it is known. */
   readonly converted?: Converted;
   readonly run: Readonly<Record<string, string | number | boolean>>;

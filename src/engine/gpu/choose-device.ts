@@ -1,6 +1,7 @@
 import { InputError } from "../../errors.js";
 import type { Device } from "../device.js";
 import type { Engine } from "../engine.js";
+import { forwardOnWebGpu } from "../onnx/forward-on-webgpu.js";
 import { gigaflops, hessianSpeed, type Measured } from "../hessian-speed.js";
 import { createGpuEngine, type GpuEngine } from "./create-gpu-engine.js";
 import { listAdapters } from "./list-adapters.js";
@@ -12,12 +13,14 @@ const SMALL: Measured = { n: 128, tokens: 512 };
 
 export interface Chosen {
   readonly engine: Engine;
-  /** One line: what gathers Hessians, and why. */
+  /** One line: what gathers Hessians, and why; of a GPU, whether the forward pass runs there too. */
   readonly why: string;
+  /** Where one was taken: multiplications and additions a second of its Hessian updates. */
+  readonly hessians?: () => Promise<number>;
 }
 
 /**
- * Puts a GPU beside the engine where that is wished and to be had. `engine` is closed with what is returned, and on an error.
+ * Puts a GPU beside the engine where that is wished and to be had; unless the CPU plays it, it computes the forward pass too, where ONNX Runtime can. `engine` is closed with what is returned, and on an error.
  * @param strict let a fault of the GPU end the run
  * @throws {InputError} for `gpu` where there is none, saying what is missing
  */
@@ -34,7 +37,7 @@ export async function chooseDevice(engine: Engine, device: Device, strict: boole
     throw error;
   }
   const { name } = gpu.adapter;
-  if (device === "gpu") return { engine: gpu, why: `on ${name}` };
+  if (device === "gpu") return taken(gpu, strict);
   const refuse = async (reason: string): Promise<Chosen> => {
     await gpu.release();
     return { engine, why: `on the CPU: ${name} ${reason}` };
@@ -42,9 +45,21 @@ export async function chooseDevice(engine: Engine, device: Device, strict: boole
   try {
     const [ours, its] = [await cpuSpeed(engine), await gpuSpeed(gpu)];
     const speeds = `${gigaflops(its)} beside the CPU's ${gigaflops(ours)}`;
-    return its > ours ? { engine: gpu, why: `on ${name}: ${speeds}` } : await refuse(`is slower: ${speeds}`);
+    return its > ours ? await taken(gpu, strict, `: ${speeds}`) : await refuse(`is slower: ${speeds}`);
   } catch (error) {
     return refuse(`cannot: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+async function taken(gpu: GpuEngine, strict: boolean, speeds = ""): Promise<Chosen> {
+  const { name, software } = gpu.adapter;
+  const hessians = (): Promise<number> => gpuSpeed(gpu);
+  const staying = (reason: string): Chosen => ({ engine: gpu, hessians, why: `on ${name}${speeds}; the forward pass stays on the CPU${reason}` });
+  if (software) return staying(", since the GPU is software");
+  try {
+    return { engine: await forwardOnWebGpu(gpu, { gpu: name, strict }), hessians, why: `on ${name}, and the forward pass too${speeds}` };
+  } catch (error) {
+    return staying(`: ${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`);
   }
 }
 

@@ -104,6 +104,7 @@ export async function createGpuEngine(engine: Engine, { strict = false, cut }: G
     release,
     description: `${engine.description}${HESSIANS_BY}${adapter.name}`,
     adapter,
+    deviceMemory: async () => (await engine.deviceMemory()) + (await thread.request<number>("memory", [])),
     settle: () => ask("settle", []),
     kernelSpeeds: () => ask("kernelSpeeds", [adapter.software ? SMALL : MEASURED, SECONDS]),
     async call(moduleUrl, exportName, args, transfer) {

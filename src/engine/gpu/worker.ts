@@ -4,6 +4,7 @@ import { native } from "../threads/native-guard.js";
 import { serve } from "../threads/serve.js";
 import { transferring, type Transferring } from "../transferring.js";
 import { adapters, describe, gpuJsOn, type Adapter } from "./adapter.js";
+import { DeviceMemory } from "./device-memory.js";
 import type { GpuJs } from "./device.js";
 import { DeviceHessians, type Cut, type Sums } from "./hessians.js";
 import { kernelSpeeds, type KernelSizes } from "./kernel-runs.js";
@@ -19,6 +20,7 @@ export interface Added {
 let gpuJs: GpuJs | undefined;
 let hessians: DeviceHessians | undefined;
 let residents: DeviceResidents | undefined;
+let memory: DeviceMemory | undefined;
 
 serve({
   /** Opens the first adapter. */
@@ -26,6 +28,7 @@ serve({
     const [adapter] = await adapters();
     gpuJs = await gpuJsOn(adapter);
     const opened = (hessians = await DeviceHessians.open(gpuJs, cut));
+    memory = new DeviceMemory(opened.device);
     residents = await DeviceResidents.open(gpuJs, () => { opened.check(); });
     return describe(adapter);
   }),
@@ -47,6 +50,8 @@ serve({
   },
   /** `KernelSpeed`s, measured for `seconds` each. */
   kernelSpeeds: (sizes: KernelSizes, seconds: number) => native(() => kernelSpeeds(gpuJs!, sizes, seconds)),
+  /** Bytes that buffers took at the most. */
+  memory: () => memory!.peak,
   settle: () => native(() => hessians!.settle()),
   async finish(id: number): Promise<Transferring<Sums>> {
     const sums = await native(() => hessians!.finish(id));
