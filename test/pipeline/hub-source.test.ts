@@ -14,7 +14,12 @@ import type { Source } from "#src/source/source.js";
 import { DEMO_MODEL } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "hub-source-"));
-afterAll(() => { rmSync(root, { recursive: true, force: true }); });
+/** One for all runs: to make it takes longer than some of them. */
+const engine = await createOnnxEngine({ threads: 1 });
+afterAll(async () => {
+  await engine.close();
+  rmSync(root, { recursive: true, force: true });
+});
 
 const SETTINGS: QuantizeSettings = { samples: 2, sequenceLength: 32, quality: "fast", refine: 0, search: false, awq: false, memory: 20_000_000 };
 const COMMIT = "c".repeat(40);
@@ -47,7 +52,7 @@ async function run(output: string, far: boolean, settings: QuantizeSettings = {}
   try {
     const report = await runQuantize({
       source, sink, prepared: await prepareRun(source, { ...SETTINGS, ...settings }),
-      engine: () => createOnnxEngine({ threads: 1 }),
+      engine: () => Promise.resolve({ ...engine, close: () => Promise.resolve() }),
       calibration: () => Promise.resolve({ texts: [{ documents: TEXT, origin: "a text" }] }),
       ...(free !== undefined && { freeSpace: () => Promise.resolve(free) }),
       ...(onEvent && { onEvent: (event) => { onEvent(event, reads); } }), ...(signal && { signal }),
