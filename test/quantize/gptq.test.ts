@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it } from "vitest";
 import { gptq } from "#src/quantize/gptq.js";
+import type { PreparedHessian } from "#src/quantize/hessian.js";
 import { roundToNearest } from "#src/quantize/rtn.js";
 import { BITS, ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
 import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
@@ -33,7 +34,8 @@ describe("gptq equals Optimal Brain Quantization on the explicit inverse", () =>
         for (const groupSize of groupSizes) {
           // Only the group-aware order depends on the group size; the elimination is the slow part.
           if (reference === undefined || order === "group-aware") reference = referenceHessian(c.sum, c.tokens, order, groupSize, DAMP);
-          for (const scheme of schemes(groupSize)) await compare(c, order, scheme, reference, counts);
+          const h = await prepared(c, order, groupSize);
+          for (const scheme of schemes(groupSize)) await compare(c, order, scheme, h, reference, counts);
         }
         // In float32 a scale may fall on the other side of a tie, or the next best grid seem best; then all that follows differs.
         expect(counts.differing).toBeLessThanOrEqual(0.01 * counts.compared);
@@ -48,7 +50,7 @@ describe("gptq equals Optimal Brain Quantization on the explicit inverse", () =>
       const counts = { compared: 0, differing: 0 };
       for (const groupSize of [2, 12, 36]) {
         const scheme: QuantScheme = { bits: 4, groupSize, symmetric: false, scaleDtype: "F16", offsets: "super-block" };
-        await compare(c, order, scheme, referenceHessian(c.sum, c.tokens, order, groupSize, DAMP, 8 * groupSize), counts);
+        await compare(c, order, scheme, await prepared(c, order, groupSize, referenceUnit(scheme)), referenceHessian(c.sum, c.tokens, order, groupSize, DAMP, 8 * groupSize), counts);
       }
       expect(counts.differing).toBeLessThanOrEqual(0.1 * counts.compared);
     });
@@ -56,9 +58,8 @@ describe("gptq equals Optimal Brain Quantization on the explicit inverse", () =>
 });
 
 /** Compares every row, with a search and without; counts those that differ, which must be about as good. */
-async function compare(c: Case, order: Order, scheme: QuantScheme, reference: ReferenceHessian, counts: { compared: number; differing: number }): Promise<void> {
+async function compare(c: Case, order: Order, scheme: QuantScheme, h: PreparedHessian, reference: ReferenceHessian, counts: { compared: number; differing: number }): Promise<void> {
   const { n, rows, weight } = c;
-  const h = await prepared(c, order, scheme.groupSize, referenceUnit(scheme));
   expect([...h.permutation]).toEqual(reference.permutation);
   for (const search of [true, false]) {
     const label = JSON.stringify({ ...scheme, search });

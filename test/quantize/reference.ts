@@ -261,7 +261,12 @@ export function referenceRefine(
   permutation.forEach((channel, p) => (groupOf[channel] = groupAt(p)));
   const gridOf = (k: number): ReferenceGrid => ({ scale: scales[k], zero: zeros[k], ...(scheme.offsets && { offset: offsets[k] }) });
   const value = (i: number) => referenceValue(codes[i], gridOf(groupOf[i]));
-  const gradient = (i: number) => damped[i].reduce((sum, x, j) => sum + x * ((h.dead[j] ? 0 : target[j]) - value(j)), 0);
+  const wanted = target.map((x, i) => (h.dead[i] ? 0 : x));
+  const gradient = (i: number) => {
+    let sum = 0;
+    for (let j = 0; j < wanted.length; j++) sum += damped[i][j] * (wanted[j] - value(j));
+    return sum;
+  };
   const meanCurve = damped.reduce((sum, x, i) => sum + x[i], 0) / damped.length;
   let state = 12345;
   const random = () => {
