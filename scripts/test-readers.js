@@ -60,7 +60,7 @@ const VARIANT_RUNS = ["--format gguf --bits 4"];
 const EVERY_FORMAT = ["gptq", "compressed-tensors", "awq", "gguf", "mlx", "onnx"];
 /** For every family, as transformers makes it. */
 const FAMILY_RUNS = EVERY_FORMAT.map((format) => `--format ${format} --bits 4 --group-size 32`);
-const SMOLLM2_RUNS = EVERY_FORMAT.map((format) => `--format ${format} --bits 4 --group-size 64 --method rtn`);
+const SMOLLM2_RUNS = EVERY_FORMAT.map((format) => `--format ${format} --bits 4 --group-size 64 --method rtn --no-search`);
 const RUNS = [
   "--format gptq --bits 4 --group-size 32",
   "--format gptq --bits 4 --group-size 64 --no-sym --max-shard-size 300KB",
