@@ -1,5 +1,5 @@
 import type { Argv, ArgumentsCamelCase } from "yargs";
-import { gigaflops } from "../engine/hessian-speed.js";
+import { gigabytes, gigaflops } from "../engine/hessian-speed.js";
 import { devices } from "../index.js";
 import { table } from "./table.js";
 import { formatBytes } from "./units.js";
@@ -29,7 +29,7 @@ export async function run({ threads, json }: Arguments): Promise<void> {
   for (const { name, kernels } of gpus) {
     if (kernels === undefined) continue;
     console.log(`\nKernels on ${name}`);
-    console.log(table(["kernel", ">arithmetic", ">memory"], kernels.map((kernel) => [kernel.name, kernel.flops > 0 ? gigaflops(kernel.flops) : "", `${(kernel.bytes / 1e9).toPrecision(2)} GB/s`])));
+    console.log(table(["kernel", ">arithmetic", ">memory"], kernels.map((kernel) => [kernel.name, kernel.flops > 0 ? gigaflops(kernel.flops) : "", gigabytes(kernel.bytes)])));
     console.log();
   }
   if (problem !== undefined) console.log(problem);

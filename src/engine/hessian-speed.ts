@@ -34,7 +34,12 @@ export async function hessianSpeed(engine: Engine, { n, tokens }: Measured, sett
 }
 
 /** "123 GFLOP/s" */
-export function gigaflops(flops: number): string {
-  const giga = flops / 1e9;
-  return `${giga >= 100 ? giga.toFixed(0) : giga.toPrecision(2)} GFLOP/s`;
+export const gigaflops = (flops: number): string => `${inBillions(flops)} GFLOP/s`;
+
+/** "123 GB/s" */
+export const gigabytes = (bytes: number): string => `${inBillions(bytes)} GB/s`;
+
+function inBillions(value: number): string {
+  const billions = value / 1e9;
+  return billions >= 99.5 ? billions.toFixed(0) : billions.toPrecision(2);
 }
