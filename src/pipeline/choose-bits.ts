@@ -37,15 +37,15 @@ export function expectedDivergence({ divergence, errors }: SurveyedGroup, wish: 
  * cannot hold them, are no part of it. The target is one that `checkTarget` allows.
  */
 export function chooseBits(run: Prepared, survey: Survey, target: number): BitsChoice {
-  const { wishesFor, costOf } = offersOf(run);
+  const offers = offersOf(run);
   const plans = new Map(run.plan.linears.map((linear) => [linear.name, linear]));
   const groups = survey.groups.map((group) => {
     const linears = group.linears.map(({ name }) => plans.get(name)!);
-    const options = wishesFor(linears[0]).filter((wish) => linears.every((linear) => wishesFor(linear).includes(wish)));
+    const options = offers.wishesFor(linears[0]).filter((wish) => linears.every((linear) => offers.wishesFor(linear).includes(wish)));
     return {
       names: linears.map(({ name }) => name),
       weights: linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0),
-      choices: options.map((wish) => ({ wish, cost: linears.reduce((sum, linear) => sum + costOf(linear, wish), 0), loss: expectedDivergence(group, wish) })),
+      choices: options.map((wish) => ({ wish, cost: linears.reduce((sum, linear) => sum + offers.costOf(linear, wish), 0), loss: expectedDivergence(group, wish) })),
     };
   });
   const weights = groups.reduce((sum, group) => sum + group.weights, 0);
@@ -61,12 +61,12 @@ export function chooseBits(run: Prepared, survey: Survey, target: number): BitsC
 
 /** Throws `InputError` where not even the fewest bits fit the target; known from headers alone. */
 export function checkTarget(run: Prepared, target: number): void {
-  const { wishesFor, costOf } = offersOf(run);
+  const offers = offersOf(run);
   // lm_head and the embedding have bits of their own.
   const tables = run.decoder === undefined ? [] : [lmHeadOf(run.decoder)?.name, embeddingOf(run.decoder).name];
   const linears = run.plan.linears.filter(({ name, scheme }) => scheme !== undefined && !tables.includes(name));
   const weights = linears.reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, 0);
-  const least = linears.reduce((sum, linear) => sum + Math.min(...wishesFor(linear).map((wish) => costOf(linear, wish))), 0) / weights;
+  const least = linears.reduce((sum, linear) => sum + Math.min(...offers.wishesFor(linear).map((wish) => offers.costOf(linear, wish))), 0) / weights;
   if (target < least) {
     throw new InputError(`target bits is ${String(target)}; these linears take at least ${(Math.ceil(100 * least) / 100).toFixed(2)} bits a weight in the ${run.settings.format} format, scales and all`);
   }
