@@ -2,14 +2,26 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, uti
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { DEMO_MODEL, shardsmith } from "./cli.js";
+import { evaluate, quantize } from "shardsmith";
+import { DEMO_MODEL, ONE_CORE, shardsmith } from "./cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "cli-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
 
 // What these tests are about is not how good the result is.
-const FEW = ["--samples", "4", "--sequence-length", "64", "--quality", "fast", "--refine", "0", "--no-awq"];
+const FEW = [...ONE_CORE, "--samples", "4", "--sequence-length", "64", "--quality", "fast", "--refine", "0", "--no-awq"];
+const ROUNDED = [...ONE_CORE, "--method", "rtn"];
 const events = (stdout: string): Record<string, unknown>[] => stdout.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Record<string, unknown>);
+
+/** What a run told and made, and a copy of it. */
+let told: Record<string, unknown>[];
+const [RUN, COPY] = [join(root, "run"), join(root, "copy")];
+beforeAll(async () => {
+  const { code, stdout } = await shardsmith(["quantize", DEMO_MODEL, "-o", RUN, "--json", ...FEW]);
+  expect(code).toBe(0);
+  told = events(stdout);
+  cpSync(RUN, COPY, { recursive: true });
+});
 
 describe("wrong usage ends with 2 and a line that helps", () => {
   it.each([
@@ -36,10 +48,15 @@ describe("bad input ends with 1, one line and no stack trace", () => {
   it("an unknown size", () => refused(["quantize", DEMO_MODEL, "-o", out, "--max-shard-size", "5 bananas"], `--max-shard-size is "5 bananas"; give a size, as 5GB, 512MiB or a number of bytes`));
   it("bits for no pattern", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "8"], '--bits-for is "8"; give a pattern and bits, as *.down_proj=8'));
   it("bits for a pattern that there are not", () => refused(["quantize", DEMO_MODEL, "-o", out, "--bits-for", "*.down_proj=many"], 'bits for "*.down_proj" is NaN; it may be 2, 3, 4, 6, 8'));
-  it.each(["0", "1.5", "-2", "many"])("%s threads", async (threads) => {
-    const message = `threads is ${String(Number(threads))}; it must be a whole number of at least 1`;
-    await refused(["quantize", DEMO_MODEL, "-o", out, "--threads", threads], message);
-    await refused(["eval", DEMO_MODEL, "--threads", threads], message);
+  it.each(["0", "1.5", "-2", "many"])("%s threads", async (given) => {
+    const threads = Number(given);
+    const message = `threads is ${String(threads)}; it must be a whole number of at least 1`;
+    await expect(quantize({ source: DEMO_MODEL, output: out, threads })).rejects.toThrow(message);
+    await expect(evaluate({ model: DEMO_MODEL, threads })).rejects.toThrow(message);
+  });
+  it("threads that are no number, from the command line", async () => {
+    await refused(["quantize", DEMO_MODEL, "-o", out, "--threads", "many"], "threads is NaN; it must be a whole number of at least 1");
+    await refused(["eval", DEMO_MODEL, "--threads", "0"], "threads is 0; it must be a whole number of at least 1");
   });
   it("nowhere for the output", () => refused(["quantize", "x"], "say where the quantized checkpoint goes: a folder by -o, or a repo on the Hub by --push"));
   it("a way to publish, and no place", () => refused(["quantize", "x", "-o", out, "--create-pr"], "--private, --revision and --create-pr say how to publish: give --push org/name as well"));
@@ -62,15 +79,13 @@ describe("bad input ends with 1, one line and no stack trace", () => {
       ["quantize", model, "-o", out],
       `${model}/config.json: model_type "hyena" is not an architecture that Shardsmith knows; it knows llama, mistral, qwen2, qwen3, gemma3_text; --method rtn works for any`,
     );
-    expect(await shardsmith(["quantize", model, "-o", join(root, "rounded"), "--method", "rtn"])).toMatchObject({ code: 0 });
+    expect(await shardsmith(["quantize", model, "-o", join(root, "rounded"), ...ROUNDED])).toMatchObject({ code: 0 });
     expect(existsSync(join(root, "rounded", "config.json"))).toBe(true);
     writeFileSync(join(model, "config.json"), JSON.stringify({ ...config, model_type: "gpt2", architectures: ["GPT2LMHeadModel"] }));
     await refused(["quantize", model, "-o", out, "--method", "rtn"], `${model}/config.json: gpt2 stores its linears transposed (as Conv1D), which Shardsmith cannot quantize`);
   });
   it("a checkpoint that is quantized already", async () => {
-    const output = join(root, "twice");
-    expect(await shardsmith(["quantize", DEMO_MODEL, "-o", output, "--method", "rtn"])).toMatchObject({ code: 0 });
-    await refused(["quantize", output, "-o", out], `${output} is quantized already (config.json has a quantization_config); quantize the original instead`);
+    await refused(["quantize", COPY, "-o", out], `${COPY} is quantized already (config.json has a quantization_config); quantize the original instead`);
   });
   it("a weight that is not a number names its tensor", async () => {
     const model = join(root, "nan");
@@ -82,7 +97,7 @@ describe("bad input ends with 1, one line and no stack trace", () => {
     expect(JSON.parse(stdout)).toHaveProperty("tensors");
     bytes.writeUInt16LE(0x7fc0, header + entries["model.layers.1.mlp.up_proj.weight"].data_offsets[0]);
     writeFileSync(join(model, "model.safetensors"), bytes);
-    const { code, stderr } = await shardsmith(["quantize", model, "-o", join(root, "nan-out"), "--method", "rtn"]);
+    const { code, stderr } = await shardsmith(["quantize", model, "-o", join(root, "nan-out"), ...ROUNDED]);
     expect(code).toBe(1);
     expect(stderr.trimEnd().split("\n").at(-1)).toBe("model.layers.1.mlp.up_proj: the weight at row 0, column 0 is NaN");
   });
@@ -121,13 +136,7 @@ describe("an option given again", () => {
 });
 
 describe("a run", () => {
-  const output = join(root, "run");
-  let told: Record<string, unknown>[];
-  beforeAll(async () => {
-    const { code, stdout } = await shardsmith(["quantize", DEMO_MODEL, "-o", output, "--json", ...FEW]);
-    expect(code).toBe(0);
-    told = events(stdout);
-  });
+  const output = RUN;
 
   it("tells its events in order, one a line", () => {
     const types = told.map(({ type }) => type);
@@ -218,12 +227,9 @@ it.skipIf(process.platform === "win32")("keeps what is finished when the disk is
 });
 
 describe("eval and inspect", () => {
-  const output = join(root, "measured");
+  const output = COPY;
   const text = join(root, "text.txt");
-  beforeAll(async () => {
-    writeFileSync(text, "The ferry leaves at nine. Bring a coat, and something to read.\n".repeat(4));
-    expect(await shardsmith(["quantize", DEMO_MODEL, "-o", output, ...FEW])).toMatchObject({ code: 0 });
-  });
+  beforeAll(() => { writeFileSync(text, "The ferry leaves at nine. Bring a coat, and something to read.\n".repeat(4)); });
 
   it("measure against the original", async () => {
     const { code, stdout } = await shardsmith(["eval", output, "--against", DEMO_MODEL, "--text", text, "--json"]);
