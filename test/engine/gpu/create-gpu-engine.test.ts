@@ -72,6 +72,20 @@ describeGpu("Hessians on a GPU", () => {
     expect(relativeError(cross, await plainProduct(n, [[departure, Float64Array.from(data)]]))).toBeLessThan(2e-6);
   });
 
+  it.each([100, 200])("of %i inputs and their cross-correlation take their tiles, one more, and a few batches of inputs, however many are added", async (n) => {
+    const own = await createGpuEngine(cpu, { cut: { rows: 32, widest: 128 } });
+    const hessian = await own.crossHessian(n);
+    for (let i = 0; i < 6; i++) await hessian.add(activations(1, 64, n, 1), activations(1, 64, n, 2));
+    await hessian.finish();
+    const [across, width] = n > 128 ? [2, 100] : [1, 100];
+    const tiles = (across * (across + 1)) / 2 + across ** 2;
+    const memory = await own.deviceMemory();
+    expect(memory).toBeGreaterThan(4 * tiles * width ** 2);
+    // X and X⁰ as they come and as they lie there, their difference, and a tile to be read through; what is smaller is beside them.
+    expect(memory).toBeLessThan(4 * ((tiles + 2) * width ** 2 + 5 * 32 * n) + 20_000);
+    await own.release();
+  });
+
   it("of nothing is zero, also where another one's memory serves again", async () => {
     const { sum, rows } = await (await engine.hessian(172)).finish();
     expect([rows, sum]).toEqual([0, new Float32Array(172 * 172)]);
