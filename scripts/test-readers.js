@@ -53,7 +53,7 @@ const LM_HEAD_RUNS = [
 /** For a model that is wide enough for super-blocks. */
 const K_QUANT_RUNS = [
   "--format gguf --bits 4 --k-quant",
-  "--format gguf --bits 4 --k-quant --embeddings 4 --bits-for *.down_proj=8",
+  "--format gguf --bits 4 --k-quant --embeddings 6 --bits-for *.down_proj=8",
 ];
 /** For every scaling of rope, and every kind of bias, that llama.cpp knows. */
 const VARIANT_RUNS = ["--format gguf --bits 4"];

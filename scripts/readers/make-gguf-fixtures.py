@@ -27,6 +27,9 @@ def blocks() -> None:
     packed = random_super_blocks(6, 2)
     tensors["Q4_K.blocks"] = packed
     tensors["Q4_K.weights"] = dequantize(packed, GGMLQuantizationType.Q4_K)
+    packed = random_signed_super_blocks(6, 2)
+    tensors["Q6_K.blocks"] = packed
+    tensors["Q6_K.weights"] = dequantize(packed, GGMLQuantizationType.Q6_K)
     save_file(tensors, FOLDER / "blocks.safetensors")
 
 
@@ -37,6 +40,14 @@ def random_super_blocks(rows: int, count: int) -> np.ndarray:
     steps[0, 0, 1] = 0
     rest = rng.integers(0, 256, (rows, count, 140), dtype=np.uint8)
     return np.concatenate([steps.view(np.uint8), rest], axis=-1).reshape(rows, count * 144)
+
+
+def random_signed_super_blocks(rows: int, count: int) -> np.ndarray:
+    """Q6_K: 208 bytes that may be anything, and a step in float16."""
+    rng = np.random.default_rng(9)
+    rest = rng.integers(0, 256, (rows, count, 208), dtype=np.uint8)
+    step = rng.uniform(1e-5, 1e-3, (rows, count, 1)).astype(np.float16)
+    return np.concatenate([rest, step.view(np.uint8)], axis=-1).reshape(rows, count * 210)
 
 
 def values() -> None:

@@ -59,8 +59,8 @@ export interface Format {
   readonly offsets?: "float";
   /** It holds linears of 4 bits in super-blocks (GGUF's Q4_K), where these are asked for. */
   readonly kQuants?: true;
-  /** Why this format cannot hold such a run at all; undefined if it can. Exact text is part of the interface. */
-  refusesRun(run: { readonly bits: number; readonly symmetric: boolean; readonly order: Order; readonly lmHead?: number | undefined }): string | undefined;
+  /** Why this format cannot hold such a run at all; undefined if it can. `table`: nothing but lm_head or the embedding. Exact text is part of the interface. */
+  refusesRun(run: { readonly bits: number; readonly symmetric: boolean; readonly order: Order; readonly lmHead?: number | undefined; readonly table?: true }): string | undefined;
   /** Group sizes to choose from, the first one first; the first that takes in most weights is taken. Default 128, 64, 32. */
   readonly groupSizes?: readonly number[];
   /** Why this format, or its readers, cannot hold a linear of this shape; undefined if they can. */

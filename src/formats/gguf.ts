@@ -19,7 +19,7 @@ const container: Container = {
 
 /**
  * The `gguf` format of llama.cpp, and of Ollama and LM Studio, which are built on it: the whole model in one file. Symmetric linears of 4 bits are Q4_0 there,
- * asymmetric ones Q4_1, or Q4_K where they lie in super-blocks, symmetric ones of 8 bits Q8_0, all to the last bit.
+ * asymmetric ones Q4_1, or Q4_K where they lie in super-blocks, symmetric ones of 8 bits Q8_0, all to the last bit. lm_head and the embedding may be Q6_K.
  */
 export const gguf: Format = {
   name: "gguf",
@@ -30,8 +30,9 @@ export const gguf: Format = {
   embeddings: true,
   // Every block of 32 has a scale of its own, whether it differs from its neighbour's or not.
   groupSizes: [32],
-  refusesRun({ bits, symmetric, order }) {
-    if (bits !== 4 && bits !== 8) return `gguf holds 4 or 8 bits, not ${String(bits)}: no type of llama.cpp's has one scale for a group of ${String(bits)}-bit codes`;
+  refusesRun({ bits, symmetric, order, table }) {
+    if (bits === 6 && table !== true) return "gguf holds 4 or 8 bits, not 6: 6 (Q6_K) are for lm_head and the embedding";
+    if (bits !== 6 && bits !== 4 && bits !== 8) return `gguf holds 4 or 8 bits, not ${String(bits)}: no type of llama.cpp's has one scale for a group of ${String(bits)}-bit codes`;
     if (bits === 8 && !symmetric) return "gguf holds 8 bits symmetric only (Q8_0)";
     if (order === "act") return "gguf has no act order: its groups lie side by side. Take group-aware, or the format gptq";
     return undefined;

@@ -52,7 +52,7 @@ function schemeOf(packed: PackedFormat, linear: LinearSpec, shapes: ReadonlyMap<
   for (const size of sizes) {
     for (const kind of [{ symmetric }, { symmetric: !symmetric }, { symmetric: false, offsets: "float" }, { symmetric: false, offsets: "super-block" }] as const) {
       const scheme: QuantScheme = { bits, groupSize: size, scaleDtype: "F32", ...kind };
-      if (format.refusesRun({ ...scheme, order: "natural" }) !== undefined) continue;
+      if (format.refusesRun({ ...scheme, order: "natural", table: true }) !== undefined) continue;
       const specs = new Map(format.layout(linear.name, linear, scheme, "natural").map(({ name, shape }) => [name.slice(linear.name.length + 1), shape.join()]));
       if ([...shapes].every(([suffix, shape]) => specs.get(suffix) === shape.join())) return scheme;
     }

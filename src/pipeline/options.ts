@@ -11,7 +11,7 @@ export type GroupSize = (typeof GROUP_SIZES)[number];
 const K_QUANT_GROUP = 32;
 
 /** Bits that tables of the whole vocabulary may have; fewer cost too much. */
-export const TABLE_BITS = [8, 4] as const;
+export const TABLE_BITS = [8, 6, 4] as const;
 type TableBits = (typeof TABLE_BITS)[number];
 
 /** What each quality is made of. Retargeting takes a second forward pass, which is what `fast` spares. */

@@ -19,7 +19,7 @@ export function planTables(
     if (decoder === undefined) throw new InputError(`${what} can be quantized only in architectures that Shardsmith knows`);
     const table = tableOf(decoder);
     const scheme = format.schemeFor(table, bits, groupSize, settings, modelDtype(`${table.name}.weight`));
-    const refusal = format.refusesRun({ ...settings, bits }) ?? format.refusesLinear(table, scheme);
+    const refusal = format.refusesRun({ ...settings, bits, table: true }) ?? format.refusesLinear(table, scheme);
     if (refusal !== undefined) throw new InputError(`${what} cannot be quantized in the ${format.name} format: ${refusal}`);
     planned.push({ ...table, scheme });
   };

@@ -1,6 +1,6 @@
 import { heldScale, NO_OFFSET, spanningStep, storedOffset, storedScale, zeroPoint } from "./grid.js";
 import type { Bits, QuantScheme } from "./scheme.js";
-import { MOST_STEPS, wholeSteps, type Steps } from "./super-block.js";
+import { MOST_SIGNED_STEPS, MOST_STEPS, wholeSteps, type Steps } from "./super-block.js";
 
 /**
  * Fractions of the spanning step that are tried, in this order: the fewer the bits, the more it pays to clip, and the less it
@@ -51,6 +51,7 @@ export class Candidates {
 export type Proposer = (min: number, max: number, into: Candidates, steps: Steps) => void;
 
 export function proposerOf(scheme: QuantScheme, search: boolean): Proposer {
+  if (scheme.scales === "super-block") return signedSteppedGrids(scheme, search);
   switch (scheme.offsets) {
     case undefined:
       return zeroPointGrids(scheme, search);
@@ -112,6 +113,19 @@ function floatOffsetGrids(scheme: QuantScheme, search: boolean): Proposer {
         into.add(scale, 0, storedOffset(min * factor + ((part * OFFSET_REACH) / OFFSET_PARTS) * scale, scaleDtype));
       }
     }
+  };
+}
+
+/** Every scale of whole steps between the largest and the least factor, its sign such that the longer side is where the larger weights are. */
+function signedSteppedGrids(scheme: QuantScheme, search: boolean): Proposer {
+  const factors = SEARCH_FACTORS[scheme.bits];
+  const [most, least] = search ? [factors[0], factors[factors.length - 1]] : [1, 1];
+  const zero = 2 ** (scheme.bits - 1);
+  return (min, max, into, steps) => {
+    const span = spanningStep(min, max, scheme);
+    const step = search && max > -min ? -steps.scale : steps.scale;
+    const lowest = wholeSteps(span * least, steps.scale, 1, MOST_SIGNED_STEPS);
+    for (let i = wholeSteps(span * most, steps.scale, 1, MOST_SIGNED_STEPS); i >= lowest; i--) into.add(i * step, zero, NO_OFFSET);
   };
 }
 

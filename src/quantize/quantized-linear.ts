@@ -17,7 +17,7 @@ export interface QuantizedLinear {
   readonly zeros: Uint8Array<ArrayBuffer>;
   /** [out, in / groupSize], where the scheme has offsets: at most 0, as it stores them. */
   readonly offsets?: Float32Array<ArrayBuffer>;
-  /** [out, in / (8 · groupSize), 2], where offsets are of the kind `super-block`: the step of its scales, and that of its offsets. */
+  /** [out, super-blocks, 2], where offsets or scales are of the kind `super-block`: the step of its scales, and that of its offsets, 0 where it has none. */
   readonly steps?: Float32Array<ArrayBuffer>;
   /** [in], only when the groups do not lie side by side (`act` order). */
   readonly groupOf?: Int32Array<ArrayBuffer>;

@@ -1,6 +1,6 @@
 import type { QuantizedLinear } from "./quantized-linear.js";
 import type { QuantScheme } from "./scheme.js";
-import { gridUnit } from "./super-block.js";
+import { gridUnit, hasSteps } from "./super-block.js";
 
 /** The codes of some rows of a weight matrix, as `QuantizedLinear` has them. */
 export type CodedRows = Pick<QuantizedLinear, "codes" | "scales" | "zeros" | "offsets" | "steps">;
@@ -15,13 +15,12 @@ const PARTS = ["codes", "scales", "zeros", "offsets", "steps", "dequantized"] as
 
 export function emptyCodes(rows: number, inFeatures: number, scheme: QuantScheme): CodedRows {
   const groups = inFeatures / scheme.groupSize;
-  const superBlocks = inFeatures / gridUnit(scheme);
   return {
     codes: new Uint8Array(rows * inFeatures),
     scales: new Float32Array(rows * groups),
     zeros: new Uint8Array(rows * groups),
     ...(scheme.offsets && { offsets: new Float32Array(rows * groups) }),
-    ...(scheme.offsets === "super-block" && { steps: new Float32Array(2 * rows * superBlocks) }),
+    ...(hasSteps(scheme) && { steps: new Float32Array((2 * rows * inFeatures) / gridUnit(scheme)) }),
   };
 }
 

@@ -37,6 +37,11 @@ export interface QuantScheme {
   /** Absent: zero points, which are codes. With offsets `symmetric` is false, and every zero point 0. */
   readonly offsets?: OffsetKind;
   /**
+   * GGUF's Q6_K, where scales are whole multiples, −128 … 127, of a step that all 16 groups of a super-block share, a float of scaleDtype. Symmetric only.
+   * Absent: with offsets of the kind `super-block` as these say, else floats of scaleDtype.
+   */
+  readonly scales?: "super-block";
+  /**
    * Where several formats are to hold the same codes: the dtypes in which they keep scales, and those in which they keep scale · zero point
    * instead of zero points. All must hold them to the last bit.
    */

@@ -34,6 +34,25 @@ describe("K-quants", () => {
     for (const opened of sources) await opened.close();
   });
 
+  it("of 6 bits hold lm_head and the embedding, as computed", async () => {
+    const untied = join(root, "untied");
+    const { makeUntied } = (await import(new URL("../../scripts/readers/untied.js", import.meta.url).href)) as { makeUntied: (from: string, to: string) => void };
+    makeUntied(source, untied);
+    const { linears } = await made("tables", { source: untied, embeddings: 6, lmHead: 6, method: "rtn" });
+    const sources = await Promise.all([untied, join(root, "tables")].map((folder) => openFolder(folder)));
+    const [original, model] = await Promise.all(sources.map((opened) => openModel(opened)));
+    for (const { name, quantized } of linears.slice(-2)) {
+      expect(quantized).toMatchObject({ bits: 6, groupSize: 16 });
+      expect(model.checkpoint.tensors.get(`${name}.blocks`)!.shape).toEqual([1024, 1, 210]);
+      const [before, after] = await Promise.all([original.load(`${name}.weight`), model.load(`${name}.weight`)]);
+      const error = before.reduce((sum, w, i) => sum + (w - after[i]) ** 2, 0) / before.reduce((sum, w) => sum + w * w, 0);
+      expect(error).toBeGreaterThan(0);
+      expect(error).toBeLessThan(1e-3);
+    }
+    for (const opened of sources) await opened.close();
+    await expect(planQuantize({ source: DEMO_MODEL, format: "gguf", embeddings: 6 })).rejects.toThrow("its 128 input channels are not a multiple of 256, the block of Q6_K");
+  });
+
   it("calibrated lose less than Q4_0 of as many bits", async () => {
     const divergence = async (name: string, settings: Partial<QuantizeOptions>): Promise<number> => {
       await made(name, { quality: "fast", refine: 0, awq: false, ...settings });

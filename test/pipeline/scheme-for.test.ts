@@ -24,6 +24,15 @@ describe("schemeFor", () => {
   });
 });
 
+describe("6 bits", () => {
+  it("lie in signed super-blocks in GGUF, whatever the run has, and as others in mlx", () => {
+    const q6 = { bits: 6, groupSize: 16, symmetric: true, scaleDtype: "F16", scales: "super-block" };
+    expect(schemeFor(gguf, linear, 6, 32, { symmetric: false }, "BF16")).toEqual(q6);
+    expect(schemeFor(gguf, linear, 6, 32, { symmetric: true, kQuant: true }, "BF16")).toEqual(q6);
+    expect(schemeFor(mlx, linear, 6, 32, { symmetric: true }, "BF16")).toEqual({ bits: 6, groupSize: 32, symmetric: true, scaleDtype: "BF16" });
+  });
+});
+
 describe("commonScheme", () => {
   const common = (symmetric: boolean, ...[first, ...others]: readonly [typeof gptq, ...(typeof gptq)[]]) => {
     const schemeIn = (format: typeof gptq) => schemeFor(format, linear, 4, 64, { symmetric }, "BF16");

@@ -92,6 +92,8 @@ describe("refusals", () => {
   const run = { bits: 4, symmetric: true, order: "natural" } as const;
   it.each([
     [{ ...run, bits: 3 }, "gguf holds 4 or 8 bits, not 3: no type of llama.cpp's has one scale for a group of 3-bit codes"],
+    [{ ...run, bits: 6 }, "gguf holds 4 or 8 bits, not 6: 6 (Q6_K) are for lm_head and the embedding"],
+    [{ ...run, bits: 6, table: true } as const, undefined],
     [{ ...run, bits: 8, symmetric: false }, "gguf holds 8 bits symmetric only (Q8_0)"],
     [{ ...run, order: "act" } as const, "gguf has no act order: its groups lie side by side. Take group-aware, or the format gptq"],
     [run, undefined],
