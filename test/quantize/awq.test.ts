@@ -38,8 +38,8 @@ async function leftBy(sum: Float32Array, weight: Float32Array, hessian: Prepared
 const without = async (sum: Float32Array): Promise<PreparedHessian> => prepared(await prepareHessian(la, sum.slice(), tokens, options));
 
 async function found(sum: Float32Array, weight: Float32Array, producer: Producer = {}, own = scheme) {
-  const { prepared: hessian, scales } = await prepareScaled(la, sum.slice(), tokens, options, weight, own, producer);
-  return { hessian: prepared(hessian), scales };
+  const { prepared: hessian, ...scaled } = await prepareScaled(la, sum.slice(), tokens, options, weight, own, producer);
+  return { hessian: prepared(hessian), ...scaled };
 }
 
 /** The norm of a model: weights about 1 as Llama has them, or about 0 with a 1 to be added, as Gemma does. */
@@ -48,13 +48,15 @@ const normOf = (dtype: FloatDtype, plus: number, seed = 8) => ({ weight: roundAl
 describe("prepareScaled", () => {
   it("prepares the Hessian of inputs over s", async () => {
     const { sum, weight } = loud(1);
-    const { hessian, scales } = await found(sum, weight);
+    const { hessian, scales, unscaled } = await found(sum, weight);
     const s = scales!;
     const plain = await without(sum);
     // By channel: H + λI over s, both ways. The factor's is its inverse, in the order of the Hessian as it is.
     const damped = plain.matrix.map((h, i) => (h + (i % (n + 1) === 0 ? plain.lambda : 0)) / s[Math.floor(i / n)] / s[i % n]);
-    const { matrix, factor, diagonal, permutation } = hessian;
-    expect(hessian).toEqual({ ...plain, matrix, factor, diagonal });
+    const { id, matrix, factor, diagonal, permutation } = hessian;
+    expect(hessian).toEqual({ ...plain, id, matrix, factor, diagonal });
+    // A device that holds the one must not take it for the other.
+    expect(id).not.toBe(unscaled!.id);
     for (let i = 0; i < n; i++) {
       expect(diagonal[i] / damped[i * n + i]).toBeCloseTo(1, 6);
       for (let j = 0; j < n; j++) if (i !== j) expect(matrix[i * n + j] - damped[i * n + j]).toBeCloseTo(0, 6);
@@ -90,7 +92,8 @@ describe("prepareScaled", () => {
       const producer = norm ? { norm: normOf(norm, 0, seed) } : halved ? { rowOf: Int32Array.from({ length: n }, (_, j) => j >> 1) } : {};
       const { hessian, scales } = await found(sum, weight, producer);
       const plain = await leftBy(sum, weight, await without(sum));
-      if (scales === undefined) expect(hessian).toEqual(await without(sum));
+      // Every Hessian has an id of its own.
+      if (scales === undefined) expect(hessian).toEqual({ ...(await without(sum)), id: hessian.id });
       else expect(await leftBy(sum, weight, hessian, scales)).toBeLessThan(0.99 * plain);
       for (const s of scales ?? []) expect(s > 0 && Number.isFinite(s)).toBe(true);
     }), { numRuns: 20, seed: 1 });

@@ -197,6 +197,6 @@ describe("a whole file", () => {
     const at = Buffer.from(header).indexOf("blk.0.attn_norm.weight") + "blk.0.attn_norm.weight".length + 4 + 8;
     const other = file.slice();
     other[at] = 26;
-    await expect(open(other, decoder)).rejects.toThrow('m/model-Q4_0.gguf: tensor "blk.0.attn_norm.weight" is I32; F32, F16, BF16, F64, Q4_0, Q4_1, Q4_K, Q8_0 can be read');
+    await expect(open(other, decoder)).rejects.toThrow('m/model-Q4_0.gguf: tensor "blk.0.attn_norm.weight" is I32; F32, F16, BF16, F64, Q4_0, Q4_1, Q4_K, Q6_K, Q8_0 can be read');
   });
 });
