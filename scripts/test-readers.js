@@ -55,6 +55,8 @@ const K_QUANT_RUNS = [
   "--format gguf --bits 4 --k-quant",
   "--format gguf --bits 4 --k-quant --embeddings 6 --bits-for *.down_proj=8",
 ];
+/** And has an lm_head of its own besides. */
+const K_QUANT_LM_HEAD_RUNS = ["--format gguf --bits 4 --k-quant --embeddings 4 --lm-head 6"];
 /** For every scaling of rope, and every kind of bias, that llama.cpp knows. */
 const VARIANT_RUNS = ["--format gguf --bits 4"];
 const EVERY_FORMAT = ["gptq", "compressed-tensors", "awq", "gguf", "mlx", "onnx"];
@@ -158,9 +160,10 @@ async function main() {
 
 /** What there is to quantize: { name, folder, runs, and where they differ from the demo model's: calibration, text, exact, family }. */
 async function models() {
-  const [untied, doubled] = ["untied-model", "doubled-model"].map((name) => join(scratch, name));
+  const [untied, doubled, both] = ["untied-model", "doubled-model", "doubled-untied-model"].map((name) => join(scratch, name));
   makeUntied(DEMO.folder, untied);
   makeDoubled(DEMO.folder, doubled);
+  makeUntied(doubled, both);
   const variants = FAMILIES.map((family) => {
     const folder = join(scratch, `${family.name}-model`);
     makeFamily(family, join(root, "test/fixtures"), folder);
@@ -174,7 +177,12 @@ async function models() {
     if (!existsSync(folder)) console.log(`skipped  ${name}: ${folder || "SHARDSMITH_SMOLLM2"} is not there; ${how}`);
     return existsSync(folder);
   });
-  return [{ ...DEMO, runs: RUNS }, ...there, { name: "untied", folder: untied, runs: LM_HEAD_RUNS }, { name: "doubled", folder: doubled, runs: K_QUANT_RUNS }, ...variants, ...(await makeFamilies(join(scratch, "families")))];
+  const made = [
+    { name: "untied", folder: untied, runs: LM_HEAD_RUNS },
+    { name: "doubled", folder: doubled, runs: K_QUANT_RUNS },
+    { name: "doubled and untied", folder: both, runs: K_QUANT_LM_HEAD_RUNS },
+  ];
+  return [{ ...DEMO, runs: RUNS }, ...there, ...made, ...variants, ...(await makeFamilies(join(scratch, "families")))];
 }
 
 /** What quantize-cases.js and the readers are told of each run of each model. */
