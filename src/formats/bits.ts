@@ -41,8 +41,8 @@ export function alongColsTransposed(rows: number, cols: number, bits: Bits): Pac
   return { ...alongCols(rows, cols, bits), wordLineStride: wordsFor(rows, bits), wordStride: 1 };
 }
 
-/** Lines that are packed together where words lie side by side across lines: so many fill two cache lines, which processors fetch together. */
-const TILE = 32;
+/** Lines that are packed together where words lie side by side across lines: the fewer, the more often each page of the words is written to. */
+const TILE = 128;
 
 /** Words after each line of the scratch: were lines powers of two apart, a cache would keep only some of them. */
 const APART = 16;
