@@ -165,5 +165,7 @@ export function sampleRows(weights: readonly Float32Array[], n: number): Float32
 /** W·diag(s). */
 export function scaledColumns(weight: Float32Array, s: Float64Array): Float32Array<ArrayBuffer> {
   const n = s.length;
-  return Float32Array.from(weight, (w, i) => w * s[i % n]);
+  const scaled = new Float32Array(weight.length);
+  for (let start = 0; start < weight.length; start += n) for (let j = 0; j < n; j++) scaled[start + j] = weight[start + j] * s[j];
+  return scaled;
 }
