@@ -5,7 +5,8 @@ import { createOnnxEngine } from "#src/engine/onnx/create-onnx-engine.js";
 import { adapters, describe, gpuJsOn } from "#src/engine/gpu/adapter.js";
 import { gpuSpeed } from "#src/engine/gpu/choose-device.js";
 import { createGpuEngine } from "#src/engine/gpu/create-gpu-engine.js";
-import { kernelRuns, secondsOf } from "#src/engine/gpu/kernel-runs.js";
+import { kernelRuns } from "#src/engine/gpu/kernel-runs.js";
+import { secondsARun } from "#src/engine/seconds-a-run.js";
 import { gigaflops } from "#src/engine/hessian-speed.js";
 import { bareGemm, noise } from "./bare-gemm.js";
 
@@ -31,13 +32,13 @@ function row(kernel: string, n: number, seconds: number, flop: number, bytes: nu
 for (const n of sizes) {
   for await (const kernel of kernelRuns(gpuJs, { n, rows })) {
     device = kernel.device;
-    const seconds = await secondsOf(() => kernel.run(), SECONDS, () => kernel.device.queue.onSubmittedWorkDone());
+    const seconds = await secondsARun(() => kernel.run(), SECONDS, () => kernel.device.queue.onSubmittedWorkDone());
     row(kernel.name, n, seconds, 2 * kernel.multiplyAdds, kernel.bytes, kernel.loads);
   }
-  row("ONNX Runtime's Gemm", n, await secondsOf(await bareGemm(n, n, rows, { transA: true, transB: false, threads: cpus().length }), SECONDS), 2 * rows * n * n, 4 * (2 * rows * n + n * n), undefined);
+  row("ONNX Runtime's Gemm", n, await secondsARun(await bareGemm(n, n, rows, { transA: true, transB: false, threads: cpus().length }), SECONDS), 2 * rows * n * n, 4 * (2 * rows * n + n * n), undefined);
   if (n <= PLAIN_LARGEST) {
     const [x, sum] = [noise(rows * n), new Float64Array(n * n)];
-    row("plain JavaScript", n, await secondsOf(() => Promise.resolve(plainUpdate(sum, x, n)), SECONDS), rows * n * n, 4 * (rows * n + n * n), undefined);
+    row("plain JavaScript", n, await secondsARun(() => Promise.resolve(plainUpdate(sum, x, n)), SECONDS), rows * n * n, 4 * (rows * n + n * n), undefined);
   }
   console.log();
 }

@@ -1,4 +1,5 @@
 import type { Activations, Engine } from "./engine.js";
+import { secondsARun } from "./seconds-a-run.js";
 
 /** What is measured: inputs, and tokens a batch. */
 export interface Measured {
@@ -18,19 +19,9 @@ export async function hessianSpeed(engine: Engine, { n, tokens }: Measured, sett
   const add = async (): Promise<void> => {
     x = await hessian.add(x);
   };
-  // The first one brings what it needs into memory.
-  await add();
-  await settle();
-  const start = performance.now();
-  let times = 0;
-  do {
-    await add();
-    times += 1;
-  } while (performance.now() - start < SECONDS * 1000);
-  await settle();
-  const seconds = (performance.now() - start) / 1000;
+  const seconds = await secondsARun(add, SECONDS, settle);
   await hessian.finish();
-  return (times * n * n * tokens) / seconds;
+  return (n * n * tokens) / seconds;
 }
 
 /** "123 GFLOP/s" */

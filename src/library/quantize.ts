@@ -45,7 +45,7 @@ export interface QuantizeOptions extends QuantizeSettings {
   readonly keepShards?: boolean;
   /** Threads that compute. Default: as many as there are cores. */
   readonly threads?: number;
-  /** What gathers Hessians. `auto` (default): a GPU where there is a real one that is measured to be faster; a run that is taken up stays where it was. */
+  /** What gathers Hessians and carries errors over to later columns; a real GPU computes the forward pass too. `auto` (default): a GPU where there is a real one that is measured to be faster; a run that is taken up stays where it was. */
   readonly device?: Device;
   /** Whether the CPU goes on where a GPU fails, which is told. Default true. */
   readonly fallback?: boolean;

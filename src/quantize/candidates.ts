@@ -39,7 +39,6 @@ export class Candidates {
   readonly zeros = new Float64Array(MOST_CANDIDATES);
   readonly offsets = new Float64Array(MOST_CANDIDATES);
 
-
   add(scale: number, zero: number, offset: number): void {
     this.scales[this.count] = scale;
     this.zeros[this.count] = zero;

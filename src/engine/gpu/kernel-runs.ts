@@ -4,6 +4,7 @@ import { propagate, PROPAGATE_ARGUMENTS } from "#kernels/propagate.js";
 import { round, ROUND_ARGUMENTS } from "#kernels/round.js";
 import { search, SEARCH_ARGUMENTS } from "#kernels/search.js";
 import { upload, UPLOAD_ARGUMENTS } from "#kernels/upload.js";
+import { secondsARun } from "../seconds-a-run.js";
 import { DeviceKernel, NOTHING, type DeviceMatrix, type Float32Matrix, type GpuJs } from "./device.js";
 
 /** A kernel with its operands ready, and what one run of it does. */
@@ -86,26 +87,11 @@ export async function* kernelRuns(gpuJs: GpuJs, { n, rows }: KernelSizes): Async
   for (const held of [bringsX, brings, departs, bringsR, bringsE, rounds, searches]) held.destroy();
 }
 
-/** Seconds a run, over as many as fit into `seconds`; `settle` waits until they are done. */
-export async function secondsOf(run: () => Promise<unknown>, seconds: number, settle: () => Promise<unknown> = () => Promise.resolve()): Promise<number> {
-  await run();
-  await settle();
-  const start = performance.now();
-  let times = 0;
-  do {
-    await run();
-    // What is queued without end is only timed at the end.
-    if (++times % 8 === 0) await settle();
-  } while (performance.now() - start < seconds * 1000);
-  await settle();
-  return (performance.now() - start) / 1000 / times;
-}
-
 /** Measures every kernel, for about `seconds` each. */
 export async function kernelSpeeds(gpuJs: GpuJs, sizes: KernelSizes, seconds: number): Promise<KernelSpeed[]> {
   const speeds: KernelSpeed[] = [];
   for await (const { device, name, run, multiplyAdds, bytes } of kernelRuns(gpuJs, sizes)) {
-    const each = await secondsOf(run, seconds, () => device.queue.onSubmittedWorkDone());
+    const each = await secondsARun(run, seconds, () => device.queue.onSubmittedWorkDone());
     speeds.push({ name, flops: (2 * multiplyAdds) / each, bytes: bytes / each });
   }
   return speeds;
