@@ -4,9 +4,7 @@ import type { LinearAlgebra } from "./engine.js";
 export interface Coefficients {
   readonly n: number;
   readonly matrix: Float32Array;
-  /** The row, and the column, of `matrix` at each position; as they lie unless said. */
-  readonly order?: Int32Array;
-  /** In place of the diagonal of `matrix`, as that lies. */
+  /** In place of the diagonal of `matrix`. */
   readonly diagonal?: Float64Array;
   /** By which those are known that are the same, wherever they are used: a device holds them once. */
   readonly key: string;
@@ -16,19 +14,12 @@ export interface Coefficients {
  * Rows r0 … r1 of columns c0 … c1, contiguous.
  * @param room where they may be put, if it is large enough
  */
-export function partOf({ n, matrix, order, diagonal }: Omit<Coefficients, "key">, r0: number, r1: number, c0: number, c1: number, room?: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+export function partOf({ n, matrix, diagonal }: Omit<Coefficients, "key">, r0: number, r1: number, c0: number, c1: number, room?: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
   const width = c1 - c0;
   const size = (r1 - r0) * width;
   const part = room !== undefined && room.length >= size ? room.subarray(0, size) : new Float32Array(size);
-  if (order === undefined) {
-    for (let r = r0; r < r1; r++) part.set(matrix.subarray(r * n + c0, r * n + c1), (r - r0) * width);
-  } else {
-    for (let r = r0, to = 0; r < r1; r++) {
-      const row = order[r] * n;
-      for (let c = c0; c < c1; c++) part[to++] = matrix[row + order[c]]!;
-    }
-  }
-  if (diagonal) for (let p = Math.max(r0, c0); p < Math.min(r1, c1); p++) part[(p - r0) * width + p - c0] = diagonal[order === undefined ? p : order[p]]!;
+  for (let r = r0; r < r1; r++) part.set(matrix.subarray(r * n + c0, r * n + c1), (r - r0) * width);
+  if (diagonal) for (let p = Math.max(r0, c0); p < Math.min(r1, c1); p++) part[(p - r0) * width + p - c0] = diagonal[p]!;
   return part;
 }
 

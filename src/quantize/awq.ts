@@ -43,7 +43,8 @@ export async function prepareScaled(
   if ("problem" in plain) return { prepared: plain };
   const { n } = plain;
   // What damping and shrinkage add to the diagonal.
-  const added = plain.diagonal.map((h, j) => h - plain.matrix[j * n + j]);
+  const added = plain.diagonal.slice();
+  plain.permutation.forEach((channel, p) => (added[channel] -= plain.matrix[p * n + p]));
   const rows = samples.length / n;
 
   let best: Float64Array<ArrayBuffer> | undefined;
@@ -55,7 +56,7 @@ export async function prepareScaled(
     const rounded = roundToNearest(weight, rows, n, scheme, true, diagonal);
     // Δ·diag(1/s) in the metric of H is Δ in that of the scaled H.
     const difference = samples.map((w, i) => w - rounded.dequantized[i] / s[i % n]);
-    const error = difference.reduce((sum, d, i) => sum + added[i % n] * d * d, await outputEnergy(la, difference, rows, n, plain.matrix));
+    const error = difference.reduce((sum, d, i) => sum + added[i % n] * d * d, await outputEnergy(la, difference, rows, n, plain));
     if (error < least) {
       least = error;
       best = s;
@@ -80,12 +81,13 @@ function scaledHessian(plain: PreparedHessian, s: Float64Array): PreparedHessian
   const matrix = shared(Float32Array, n * n);
   const factor = shared(Float32Array, n * n);
   const diagonal = shared(Float64Array, n);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j < n; j++) {
-      matrix[i * n + j] = plain.matrix[i * n + j] / (s[i] * s[j]);
-      factor[i * n + j] = plain.factor[i * n + j] * s[permutation[j]];
+  const ordered = Float64Array.from(permutation, (channel) => s[channel]);
+  for (let p = 0; p < n; p++) {
+    for (let q = 0, i = p * n; q < n; q++, i++) {
+      matrix[i] = plain.matrix[i] / (ordered[p] * ordered[q]);
+      factor[i] = plain.factor[i] * ordered[q];
     }
-    diagonal[i] = plain.diagonal[i] / s[i] ** 2;
+    diagonal[p] = plain.diagonal[p] / s[p] ** 2;
   }
   return { ...plain, id: crypto.randomUUID(), matrix, factor, diagonal };
 }

@@ -7,17 +7,20 @@ const PANEL = 256;
 /**
  * tr(M·H·Mᵀ): with H a token's mean XᵀX, the mean squared norm of the output that M makes of it.
  * @param m [rows, n]
- * @param h [n, n] symmetric; absent: the identity
+ * @param h symmetric: row and column p of its matrix [n, n] belong to channel permutation[p], or p; absent: the identity
  */
-export async function outputEnergy(la: LinearAlgebra, m: Float32Array, rows: number, n: number, h?: Float32Array): Promise<number> {
+export async function outputEnergy(
+  la: LinearAlgebra, m: Float32Array, rows: number, n: number, h?: { readonly matrix: Float32Array; readonly permutation?: Int32Array },
+): Promise<number> {
   if (h === undefined) return dot(m, m);
-  const columns = transposed(m, rows, Int32Array.from({ length: n }, (_, i) => i));
+  const { matrix, permutation = Int32Array.from({ length: n }, (_, i) => i) } = h;
+  const columns = transposed(m, rows, permutation);
   const products = new Float32Array(Math.min(PANEL, n) * rows);
   let half = 0;
   for (let start = 0; start < n; start += PANEL) {
     const end = Math.min(start + PANEL, n);
     const c = products.subarray(0, (end - start) * rows);
-    await la.gemm({ m: end - start, n: rows, k: n - start, a: halfPanel(h, n, start, end), b: columns.subarray(start * rows), c, beta: 0 });
+    await la.gemm({ m: end - start, n: rows, k: n - start, a: halfPanel(matrix, n, start, end), b: columns.subarray(start * rows), c, beta: 0 });
     half += dot(columns.subarray(start * rows, end * rows), c);
   }
   return 2 * half;

@@ -3,7 +3,7 @@ import { inverseCholesky } from "../engine/linear-algebra.js";
 import { findNonFinite } from "./matrix.js";
 import { channelOrder } from "./order.js";
 import type { Order } from "./scheme.js";
-import { shared, sharedMean } from "./shared.js";
+import { shared } from "./shared.js";
 
 export interface HessianOptions {
   readonly order: Order;
@@ -31,9 +31,9 @@ export interface PreparedHessian {
   readonly n: number;
   /** Tokens that went into it. */
   readonly tokens: number;
-  /** H itself [n, n], channels as they lie, without damping. */
+  /** P·H·Pᵀ [n, n], H without damping: row and column p belong to channel permutation[p]. */
   readonly matrix: Float32Array;
-  /** [n, n] upper triangular with (P(H + λI)Pᵀ)⁻¹ = RᵀR, zero below the diagonal; row and column p belong to channel permutation[p]. */
+  /** [n, n] upper triangular with (P(H + λI)Pᵀ)⁻¹ = RᵀR, zero below the diagonal; in the same order. */
   readonly factor: Float32Array;
   /** The diagonal of what was factored [n], channels as they lie: (1 + shrink) H_jj + λ. Dead inputs have the mean of the others for H_jj. */
   readonly diagonal: Float64Array;
@@ -77,11 +77,12 @@ export async function prepareHessian(
     return { problem: "not finite", detail: `its input holds NaN or infinity: the Hessian is ${sum[bad]} at channels ${pair.join(" and ")}` };
   }
 
-  const matrix = sharedMean(sum, tokens);
   const diagonal = shared(Float64Array, n);
-  for (let j = 0; j < n; j++) diagonal[j] = matrix[j * n + j]!;
+  for (let j = 0; j < n; j++) diagonal[j] = Math.fround(sum[j * n + j] / tokens);
   const permutation = shared(Int32Array, n);
   permutation.set(channelOrder(order, diagonal, groupSize, unit));
+  const matrix = shared<Float32Array<SharedArrayBuffer>>(Float32Array, n * n);
+  for (let p = 0; p < n; p++) for (let q = 0; q < n; q++) matrix[p * n + q] = sum[permutation[p] * n + permutation[q]] / tokens;
   const dead = Int32Array.from(diagonal.keys()).filter((j) => !(diagonal[j] > 0));
   const total = diagonal.reduce((a, b) => a + b, 0);
   // The mean of the others rather than 1, so that nothing depends on how large the activations are.
@@ -89,16 +90,13 @@ export async function prepareHessian(
   for (const j of dead) diagonal[j] = mean;
   for (let j = 0; j < n; j++) diagonal[j] *= 1 + shrink;
 
-  const ordered = new Float64Array(n * n);
+  const damped = new Float64Array(n * n);
   let fraction = damp;
   for (let raised = 0; ; raised++) {
     const lambda = fraction * mean;
-    for (let p = 0; p < n; p++) {
-      const row = permutation[p] * n;
-      for (let q = 0; q < n; q++) ordered[p * n + q] = matrix[row + permutation[q]]!;
-      ordered[p * n + p] = diagonal[permutation[p]] + lambda;
-    }
-    const inverse = await inverseCholesky(la, ordered, n);
+    damped.set(matrix);
+    for (let p = 0; p < n; p++) damped[p * n + p] = diagonal[permutation[p]] + lambda;
+    const inverse = await inverseCholesky(la, damped, n);
     if (inverse !== undefined) {
       const factor = shared(Float32Array, n * n);
       factor.set(inverse);

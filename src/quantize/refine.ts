@@ -312,7 +312,7 @@ class Descent {
   }
 }
 
-/** H + λI in the Hessian's order, of which parts are gathered as they are needed. */
+/** H + λI in the Hessian's order, of which parts are copied as they are needed: they lie in shared memory, which engines refuse. */
 class Metric {
   /** By position. */
   readonly dead: readonly boolean[];
@@ -321,8 +321,9 @@ class Metric {
   readonly coefficients: Coefficients;
 
   constructor(hessian: PreparedHessian) {
-    const { n, matrix, permutation: order, diagonal } = hessian;
-    this.coefficients = { n, matrix, order, diagonal, key: `${hessian.id} metric` };
+    const { n, matrix } = hessian;
+    const diagonal = Float64Array.from(hessian.permutation, (channel) => hessian.diagonal[channel]);
+    this.coefficients = { n, matrix, diagonal, key: `${hessian.id} metric` };
     const dead = new Set(hessian.dead);
     this.meanCurve = hessian.diagonal.reduce((a, b) => a + b, 0) / hessian.n;
     this.dead = Array.from(hessian.permutation, (channel) => dead.has(channel));

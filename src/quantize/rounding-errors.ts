@@ -74,9 +74,9 @@ export async function roundSlab(la: LinearAlgebra, { rows, cols, data }: Matrix,
     const { dequantized } = roundToNearest(data, rows, cols, scheme, true, hessian.importance);
     if (i === keep) rounded = dequantized;
     // Rounding of the sum may leave less than nothing.
-    errors.push(Math.max(0, await outputEnergy(la, data.map((w, at) => w - dequantized[at]), rows, cols, hessian.matrix)));
+    errors.push(Math.max(0, await outputEnergy(la, data.map((w, at) => w - dequantized[at]), rows, cols, hessian)));
   }
-  const energy = await outputEnergy(la, data, rows, cols, hessian.matrix);
+  const energy = await outputEnergy(la, data, rows, cols, hessian);
   const result: RoundingErrors = { errors, energy, kurtosis: rowKurtosis(data, rows, cols), rounded };
   return transferring(result, [rounded.buffer]);
 }

@@ -63,8 +63,8 @@ async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures
   const target = inputScales === undefined ? aimed : scaledColumns(aimed, inputScales);
   const rounded = await round();
   const difference = target.map((w, i) => w - rounded.dequantized[i]);
-  const error = await outputEnergy(la, difference, rows, inFeatures, hessian?.matrix);
-  const energy = await outputEnergy(la, target, rows, inFeatures, hessian?.matrix);
+  const error = await outputEnergy(la, difference, rows, inFeatures, hessian);
+  const energy = await outputEnergy(la, target, rows, inFeatures, hessian);
   const dequantized = inputScales === undefined ? rounded.dequantized : scaledColumns(rounded.dequantized, inputScales.map((s) => 1 / s));
   return { loss: error, ...rounded, dequantized, error, energy, seconds: (performance.now() - began) / 1000 };
 

@@ -6,6 +6,7 @@ import { prepareHessian, type PreparedHessian } from "#src/quantize/hessian.js";
 import type { QuantScheme } from "#src/quantize/scheme.js";
 import { roundAllToDtype, roundToDtype, type FloatDtype } from "#src/safetensors/floats.js";
 import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
+import { asChannelsLie } from "./case.js";
 import { activations, gaussians, generator, gram } from "./random.js";
 import { traceOf } from "./reference.js";
 
@@ -52,9 +53,10 @@ describe("prepareScaled", () => {
     const s = scales!;
     const plain = await without(sum);
     // By channel: H + λI over s, both ways. The factor's is its inverse, in the order of the Hessian as it is.
-    const damped = plain.matrix.map((h, i) => (h + (i % (n + 1) === 0 ? plain.lambda : 0)) / s[Math.floor(i / n)] / s[i % n]);
-    const { id, matrix, factor, diagonal, permutation } = hessian;
-    expect(hessian).toEqual({ ...plain, id, matrix, factor, diagonal });
+    const damped = asChannelsLie(plain).map((h, i) => (h + (i % (n + 1) === 0 ? plain.lambda : 0)) / s[Math.floor(i / n)] / s[i % n]);
+    const { id, matrix: ordered, factor, diagonal, permutation } = hessian;
+    const matrix = asChannelsLie(hessian);
+    expect(hessian).toEqual({ ...plain, id, matrix: ordered, factor, diagonal });
     // A device that holds the one must not take it for the other.
     expect(id).not.toBe(unscaled!.id);
     for (let i = 0; i < n; i++) {

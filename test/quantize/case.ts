@@ -25,3 +25,10 @@ export async function prepared(c: Case, order: Order, groupSize: number, unit = 
   if ("problem" in h) throw new Error(h.detail);
   return h;
 }
+
+/** H as its channels lie. */
+export function asChannelsLie({ n, matrix, permutation }: PreparedHessian): Float32Array {
+  const h = new Float32Array(n * n);
+  permutation.forEach((i, p) => permutation.forEach((j, q) => (h[i * n + j] = matrix[p * n + q])));
+  return h;
+}

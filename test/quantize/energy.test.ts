@@ -11,7 +11,10 @@ describe("outputEnergy", () => {
     const h = gram(activations(20, n, random), 20, n);
     const nested = (values: Float32Array, count: number) => Array.from({ length: count }, (_, r) => [...values.subarray(r * n, (r + 1) * n)]);
     const expected = traceOf(nested(m, rows), nested(h, n));
-    expect((await outputEnergy(plainLinearAlgebra, m, rows, n, h)) / expected).toBeCloseTo(1, 5);
+    expect((await outputEnergy(plainLinearAlgebra, m, rows, n, { matrix: h })) / expected).toBeCloseTo(1, 5);
+    const permutation = Int32Array.from({ length: n }, (_, p) => (p * 11 + 3) % n);
+    const matrix = h.map((_, i) => h[permutation[Math.floor(i / n)] * n + permutation[i % n]]);
+    expect((await outputEnergy(plainLinearAlgebra, m, rows, n, { matrix, permutation })) / expected).toBeCloseTo(1, 5);
   });
 
   it("is the squared norm of M where there is no H", async () => {

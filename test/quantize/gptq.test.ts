@@ -6,7 +6,7 @@ import { roundToNearest } from "#src/quantize/rtn.js";
 import { BITS, ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
 import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
 import { gaussians, generator } from "./random.js";
-import { DAMP, makeCase, prepared, type Case } from "./case.js";
+import { asChannelsLie, DAMP, makeCase, prepared, type Case } from "./case.js";
 import { referenceGptq, referenceHessian, referenceUnit, traceOf, type ReferenceHessian, type ReferenceResult } from "./reference.js";
 
 const nested = (values: ArrayLike<number>, rows: number) => {
@@ -99,7 +99,7 @@ describe("gptq", () => {
     for (const order of ORDERS) {
       const h = await prepared(c, order, 32);
       const output = ({ dequantized }: { readonly dequantized: Float32Array }) =>
-        traceOf(nested(dequantized.map((y, i) => c.weight[i] - y), 16), nested(h.matrix, 256));
+        traceOf(nested(dequantized.map((y, i) => c.weight[i] - y), 16), nested(asChannelsLie(h), 256));
       const errorOfGptq = output(await gptq(la, c.weight, 16, scheme, true, h));
       const errorOfRtn = output(roundToNearest(c.weight, 16, 256, scheme, true, h.diagonal));
       expect(errorOfGptq).toBeLessThan(0.7 * errorOfRtn);

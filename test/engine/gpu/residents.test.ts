@@ -40,7 +40,7 @@ describeGpu("matrices that stay on a GPU", () => {
 
   it.each([
     [1, 1, coefficients(1)], [5, 3, coefficients(5)], [172, 7, coefficients(172)],
-    [172, 4, coefficients(172, { order: Int32Array.from({ length: 172 }, (_, p) => (p * 5) % 172), diagonal: Float64Array.from({ length: 172 }, (_, j) => j) })],
+    [172, 4, coefficients(172, { diagonal: Float64Array.from({ length: 172 }, (_, j) => j) })],
   ])("of %i rows and %i columns are what they are in memory, update by update", async (n, columns, r) => {
     const [there, here] = [random(n * columns, 2), random(n * columns, 2)];
     const [a, b] = [residentOf(gpu, there, r), residentOf(plain, here, r)];
