@@ -4,6 +4,8 @@ import type { LinearAlgebra } from "./engine.js";
 export interface Coefficients {
   readonly n: number;
   readonly matrix: Float32Array;
+  /** Whether `matrix` is the same as its transpose. */
+  readonly symmetric?: boolean;
   /** In place of the diagonal of `matrix`. */
   readonly diagonal?: Float64Array;
   /** By which those are known that are the same, wherever they are used: a device holds them once. */
@@ -45,18 +47,73 @@ export function residentOf(la: LinearAlgebra, c: Float32Array, r: Coefficients):
   return la.resident?.(c, r) ?? inMemory(la, c, r);
 }
 
+/** Rows of C that are brought up to date at a time, so that no more of the coefficients is copied. */
+const MOST_ROWS = 128;
+
+/** A block of errors, rows `first` … `end`, that rows of C from `from` on are to have. */
+interface Update {
+  readonly first: number;
+  readonly end: number;
+  readonly from: number;
+}
+
+/**
+ * In memory updates wait until rows are looked at: then one product brings these up to date by all errors since, which goes through as many values of C
+ * as are needed, not through all of them for every block.
+ */
 function inMemory(la: LinearAlgebra, c: Float32Array, r: Coefficients): Resident {
   const { n } = r;
   const columns = c.length / n;
+  const updates: Update[] = [];
+  /** How many of them each row has had. */
+  const had = new Int32Array(n);
+  /** The last errors of each row of the coefficients [n, columns]. */
+  let errors: Float32Array<ArrayBuffer> | undefined;
   // Used again: so much memory is dear to get and to give back.
-  let room: Float32Array<ArrayBuffer> | undefined;
+  const room = new Float32Array(Math.min(n, MOST_ROWS) * n);
+
+  function waits({ from }: Update, index: number): boolean {
+    for (let row = from; row < n; row++) if (had[row] <= index) return true;
+    return false;
+  }
+
+  async function fetch(from: number, to: number): Promise<void> {
+    for (let start = from, end = from; start < to; start = end) {
+      const limit = Math.min(start + MOST_ROWS, to);
+      const missing = updates.slice(had[start]);
+      for (end = start + 1; end < limit && had[end] === had[start] && missing.every((update) => update.from !== end); end++);
+      for (const { first, end: last } of joined(missing.filter((update) => update.from <= start))) {
+        const k = last - first;
+        await la.gemm({
+          m: end - start, n: columns, k, alpha: -1, beta: 1, transA: !r.symmetric,
+          a: r.symmetric ? partOf(r, start, end, first, last, room) : partOf(r, first, last, start, end, room),
+          b: errors!.subarray(first * columns, last * columns), c: c.subarray(start * columns, end * columns),
+        });
+      }
+      had.fill(updates.length, start, end);
+    }
+  }
+
   return {
-    subtract(first, e, from) {
-      const k = e.length / columns;
-      room ??= new Float32Array(k * (n - from));
-      return la.gemm({ m: n - from, n: columns, k, transA: true, alpha: -1, beta: 1, a: partOf(r, first, first + k, from, n, room), b: e, c: c.subarray(from * columns) });
+    async subtract(first, e, from) {
+      const end = first + e.length / columns;
+      if (updates.some((update, i) => update.first < end && first < update.end && waits(update, i))) await fetch(0, n);
+      errors ??= new Float32Array(n * columns);
+      errors.set(e, first * columns);
+      updates.push({ first, end, from });
     },
-    fetch: () => Promise.resolve(),
+    fetch,
     release: () => Promise.resolve(),
   };
+}
+
+/** Ranges of errors, those that follow on one another as one. */
+function joined(updates: readonly Update[]): { first: number; end: number }[] {
+  const ranges: { first: number; end: number }[] = [];
+  for (const { first, end } of updates.toSorted((a, b) => a.first - b.first)) {
+    const last = ranges.at(-1);
+    if (last?.end === first) last.end = end;
+    else ranges.push({ first, end });
+  }
+  return ranges;
 }

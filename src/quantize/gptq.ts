@@ -42,7 +42,8 @@ export async function gptq(
   const rest = residentOf(la, w, coefficients);
   for (let start = 0, end; start < n; start = end) {
     end = cut(start, BLOCK, size, unit, n);
-    await rest.fetch(start, end);
+    // A group, or super-block, that begins here is looked at whole.
+    await rest.fetch(start, Math.max(end, ...[unit, size].filter((length) => start % length === 0).map((length) => start + length)));
     // Copies of the factor's rows: a matrix product wants contiguous operands, and engines refuse shared memory.
     const inside = partOf(coefficients, start, end, start, end);
     for (let from = start, to; from < end; from = to) {

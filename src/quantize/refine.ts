@@ -323,7 +323,7 @@ class Metric {
   constructor(hessian: PreparedHessian) {
     const { n, matrix } = hessian;
     const diagonal = Float64Array.from(hessian.permutation, (channel) => hessian.diagonal[channel]);
-    this.coefficients = { n, matrix, diagonal, key: `${hessian.id} metric` };
+    this.coefficients = { n, matrix, symmetric: true, diagonal, key: `${hessian.id} metric` };
     const dead = new Set(hessian.dead);
     this.meanCurve = hessian.diagonal.reduce((a, b) => a + b, 0) / hessian.n;
     this.dead = Array.from(hessian.permutation, (channel) => dead.has(channel));
