@@ -3,8 +3,9 @@ import type { Activations } from "../engine.js";
 import { renamed, type Graph } from "../graph.js";
 import { transferring, type Transferring } from "../transferring.js";
 import { discard } from "./discard.js";
-import { LAST_POSITIONS, lower, TOTAL_LENGTH } from "./lower.js";
-import { compile, loadRuntime, type Session } from "./runtime.js";
+import { CUTS, cutsOf, piecesOf, POSITIONS, positionsOf } from "./attention.js";
+import { attends, CPU_DIALECT, lower } from "./lower.js";
+import { compile, loadRuntime, type Session, type Tensors } from "./runtime.js";
 
 export type NamedActivations = Readonly<Record<string, Activations>>;
 
@@ -15,7 +16,7 @@ export interface GraphRun {
 }
 
 interface Prepared {
-  readonly session: Promise<Session>;
+  readonly alike: Graph;
   /** A name in the caller's graph → the session's. */
   readonly nameOf: ReadonlyMap<string, string>;
   readonly weights: Readonly<Record<string, Tensor>>;
@@ -31,12 +32,9 @@ export class Graphs {
   async prepare(id: number, graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<void> {
     const { Tensor } = await loadRuntime();
     const { alike, nameOf } = canonical(graph);
-    const key = JSON.stringify(alike);
-    const session = this.#sessions.get(key) ?? compile(lower(alike), this.threads);
-    this.#sessions.set(key, session);
-    await session;
+    if (!attends(alike)) await this.#session(alike, 1);
     this.#prepared.set(id, {
-      session, nameOf,
+      alike, nameOf,
       weights: Object.fromEntries(graph.weights.map(({ name, shape }) => {
         const data = weights.get(name);
         if (data === undefined) throw new Error(`The graph's weight ${name} is missing.`);
@@ -50,16 +48,23 @@ export class Graphs {
     const { Tensor } = await loadRuntime();
     const prepared = this.#prepared.get(id);
     if (prepared === undefined) throw new Error("The graph was released.");
-    const { session, nameOf, weights } = prepared;
-    const { batch, tokens } = Object.values(inputs)[0];
+    const { alike, nameOf, weights } = prepared;
+    const [{ tokens }] = Object.values(inputs);
     const tensors = (named: NamedActivations) => Object.fromEntries(Object.entries(named).map(([name, a]) =>
       [nameOf.get(name)!, new Tensor("float32", a.data, [a.batch, a.tokens, a.width])]));
-    await (await session).run({
-      ...tensors(inputs), ...weights,
-      [LAST_POSITIONS]: new Tensor("int32", new Int32Array(batch).fill(tokens - 1), [batch]),
-      [TOTAL_LENGTH]: new Tensor("int32", Int32Array.of(tokens), [1]),
-    }, tensors(outputs));
+    const pieces = attends(alike) ? piecesOf(tokens) : 1;
+    const fed: Tensors = attends(alike) ? { [POSITIONS]: new Tensor("float32", positionsOf(tokens), [tokens]), ...(pieces > 1 && { [CUTS]: new Tensor("int64", cutsOf(tokens, pieces), [pieces + 1]) }) } : {};
+    const session = await this.#session(alike, pieces);
+    await session.run({ ...tensors(inputs), ...weights, ...fed }, tensors(outputs));
     return transferring({ inputs, outputs }, [inputs, outputs].flatMap((named) => Object.values(named).map(({ data }) => data.buffer)));
+  }
+
+  /** Lengths at which attention goes in as many pieces share a session. */
+  #session(alike: Graph, pieces: number): Promise<Session> {
+    const key = JSON.stringify([alike, pieces]);
+    const session = this.#sessions.get(key) ?? compile(lower(alike, CPU_DIALECT, pieces), this.threads);
+    this.#sessions.set(key, session);
+    return session;
   }
 
   release(id: number): void {

@@ -3,9 +3,10 @@ import type { OnnxModel } from "../../onnx/model.js";
 import type { Activations } from "../engine.js";
 import type { Graph } from "../graph.js";
 import { canonical, type GraphRun, type NamedActivations } from "./graphs.js";
+import { POSITIONS, positionsOf } from "./attention.js";
 import { attends, lower } from "./lower.js";
 import { compileForWebGpu, compileToKeep, loadRuntime, type Session, type Tensors } from "./runtime.js";
-import { LENGTH, POSITIONS, WEBGPU_DIALECT } from "./webgpu-dialect.js";
+import { LENGTH, WEBGPU_DIALECT } from "./webgpu-dialect.js";
 
 interface Prepared {
   readonly session: Promise<Session>;
@@ -39,7 +40,7 @@ export class WebGpuGraphs {
     const { Tensor } = await loadRuntime();
     const { alike, nameOf } = canonical(graph);
     const key = JSON.stringify(alike);
-    const session = this.#sessions.get(key) ?? compileForWebGpu(lower(alike, WEBGPU_DIALECT));
+    const session = this.#sessions.get(key) ?? compileForWebGpu(lower(alike, WEBGPU_DIALECT, 1));
     this.#sessions.set(key, session);
     await session;
     const onGpu: Record<string, Tensor> = {};
@@ -62,7 +63,7 @@ export class WebGpuGraphs {
     const { session, nameOf, weights, attends: oneByOne } = this.#prepared.get(id)!;
     const [{ batch, tokens: length }] = Object.values(inputs);
     const [passes, tokens] = oneByOne ? [batch, length] : [1, batch * length];
-    const positions = new Tensor("float32", Float32Array.from({ length: tokens }, (_, i) => i), [tokens]);
+    const positions = new Tensor("float32", positionsOf(tokens), [tokens]);
     for (let pass = 0; pass < passes; pass++) {
       const tensors = (named: NamedActivations): Tensors => Object.fromEntries(Object.entries(named).map(([name, { data, width }]) =>
         [nameOf.get(name)!, new Tensor("float32", data.subarray(pass * tokens * width, (pass + 1) * tokens * width), [1, tokens, width])]));

@@ -57,18 +57,20 @@ describe("attention", () => {
   const attention = (heads: number, kvHeads: number, headDim: number, window?: number): Graph => single(
     { op: "attention", out: "y", q: "q", k: "k", v: "v", cos: "cos", sin: "sin", heads, kvHeads, headDim, scale: 1.7 / Math.sqrt(headDim), ...(window === undefined ? {} : { window }) },
     { q: heads * headDim, k: kvHeads * headDim, v: kvHeads * headDim },
-    { cos: [80, headDim / 2], sin: [80, headDim / 2] },
+    { cos: [280, headDim / 2], sin: [280, headDim / 2] },
     heads * headDim);
 
   it.each([
     [8, 8, 16, 1, 9], [4, 2, 32, 2, 9], [9, 3, 64, 1, 80], [4, 1, 256, 2, 5], [2, 1, 64, 3, 1],
     [8, 4, 8, 2, 9], [2, 2, 6, 2, 9], [3, 1, 20, 1, 9], [2, 1, 80, 1, 9],
+    // In two pieces of unequal length, and in four.
+    [4, 2, 16, 2, 131], [3, 1, 20, 1, 263],
   ])("of %i heads on %i, %i wide, over %i sequences of %i tokens is what plain loops make",
     (heads, kvHeads, headDim, batch, tokens) => runBeside(attention(heads, kvHeads, headDim), batch, tokens));
 
   it.each([1, 2, 4, 11, 12, 13])("sees %i positions, its own included", (window) => runBeside(attention(4, 2, 32, window), 2, 12));
 
-  it("sees a window with heads of 8 too", () => runBeside(attention(4, 2, 8, 3), 2, 12));
+  it("sees a window across pieces, with heads of 8 too", () => runBeside(attention(4, 2, 8, 70), 2, 150));
 });
 
 /** A layer in Llama's way, whose heads together (4 · 32) are wider than the hidden state (64). */
