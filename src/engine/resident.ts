@@ -13,10 +13,11 @@ export interface Coefficients {
 }
 
 /**
- * Rows r0 … r1 of columns c0 … c1, contiguous.
+ * Rows r0 … r1 of columns c0 … c1, contiguous, and to be read only: where whole rows lie in memory of the thread's own, they are not copied.
  * @param room where they may be put, if it is large enough
  */
 export function partOf({ n, matrix, diagonal }: Omit<Coefficients, "key">, r0: number, r1: number, c0: number, c1: number, room?: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+  if (c1 - c0 === n && diagonal === undefined && isOwn(matrix)) return matrix.subarray(r0 * n, r1 * n);
   const width = c1 - c0;
   const size = (r1 - r0) * width;
   const part = room !== undefined && room.length >= size ? room.subarray(0, size) : new Float32Array(size);
@@ -24,6 +25,8 @@ export function partOf({ n, matrix, diagonal }: Omit<Coefficients, "key">, r0: n
   if (diagonal) for (let p = Math.max(r0, c0); p < Math.min(r1, c1); p++) part[(p - r0) * width + p - c0] = diagonal[p]!;
   return part;
 }
+
+const isOwn = (matrix: Float32Array): matrix is Float32Array<ArrayBuffer> => matrix.buffer instanceof ArrayBuffer;
 
 /**
  * A matrix C [n, columns] from which products are taken again and again, and of which a few rows at a time are looked at: in GPTQ's sweep the columns of the

@@ -1,16 +1,19 @@
 import type { LinearAlgebra } from "../engine/engine.js";
 import { partOf, residentOf, type Coefficients, type Resident } from "../engine/resident.js";
+import type { Workspace } from "../wasm/workspace.js";
+import { descentWorkspaces, type DESCENT_KERNELS } from "./descent-kernels.js";
 import { heldScale, NO_OFFSET, storedOffset, storedScale } from "./grid.js";
 import type { PreparedHessian } from "./hessian.js";
-import { MAGIC } from "./rounding.js";
 import { copyRows, emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { gridUnit, steppedOffset, steppedScale, stepsAt, type Steps } from "./super-block.js";
-import { BLOCK, dotColumns, PANEL, subtractColumns } from "./sweep.js";
+import { BLOCK } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
 /** Sweeps after which the gradients, kept up to date in float32, are computed anew. */
 const RENEW = 8;
+/** Columns of a group between two updates of the rest of it. */
+const PANEL = 64;
 /** The first sweep's noise in steps of the grid, where sweeps are enough for it to die away; its square falls evenly, to 0 in the last. */
 const NOISE = 0.12;
 const ENOUGH_SWEEPS = 8;
@@ -51,6 +54,28 @@ function noiseOf(): () => number {
   };
 }
 
+/** What a descent's kernels work on, in the memory of its workspace; for the group that is looked at but `integers` and `change`. */
+interface Views {
+  /** Codes less zero points [n, rows], and by how much the weights of a block have grown [block, rows]. */
+  readonly integers: Float32Array<ArrayBuffer>;
+  readonly change: Float32Array<ArrayBuffer>;
+  /** [groupSize, rows]: the gradient; by how much weights grow as grids are fitted; H·c; ones, where there are offsets. */
+  readonly own: Float32Array<ArrayBuffer>;
+  readonly growth: Float32Array<ArrayBuffer>;
+  readonly products: Float32Array<ArrayBuffer>;
+  readonly ones: Float32Array<ArrayBuffer>;
+  /** [4, rows] of `move`, [2, rows] of `stretch`, and the first four of `Parabola` [4, rows]. */
+  readonly grids: Float32Array<ArrayBuffer>;
+  readonly moves: Float32Array<ArrayBuffer>;
+  readonly parabolas: Float32Array<ArrayBuffer>;
+  /** Of a panel: its part of the metric, and 1 over its diagonal, and the noise. */
+  readonly inside: Float32Array<ArrayBuffer>;
+  readonly steps: Float32Array<ArrayBuffer>;
+  readonly noises: Float32Array<ArrayBuffer>;
+  /** H·1 [groupSize]. */
+  readonly lifts: Float32Array<ArrayBuffer>;
+}
+
 /** The state of a descent. As in `gptq` a column is a contiguous run of all rows, and columns stand in the Hessian's order. */
 class Descent {
   readonly #la: LinearAlgebra;
@@ -58,9 +83,8 @@ class Descent {
   readonly #scheme: QuantScheme;
   readonly #hessian: PreparedHessian;
   readonly #metric: Metric;
-  /** [n, rows]: the weights, and their codes less the zero points. */
+  /** The weights [n, rows]. */
   readonly #target: Float32Array<ArrayBuffer>;
-  readonly #integers: Float32Array<ArrayBuffer>;
   /** G [n, rows], where updates of all of it are made, and where a block of it is looked at. */
   readonly #gradient: Float32Array<ArrayBuffer>;
   #updated: Resident | undefined;
@@ -69,10 +93,8 @@ class Descent {
   readonly #lows: Float64Array;
   readonly #offsets: Float64Array;
   readonly #start: RoundedRows;
-  // [groupSize, rows], of the group that is looked at: used again and again, since memory is dear to get and to give back.
-  readonly #own: Float32Array<ArrayBuffer>;
-  readonly #growth: Float32Array<ArrayBuffer>;
-  readonly #products: Float32Array<ArrayBuffer>;
+  readonly #workspace: Workspace<keyof typeof DESCENT_KERNELS> = descentWorkspaces.take();
+  readonly #at: Views;
 
   constructor(la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian, start: RoundedRows) {
     const { n, permutation } = hessian;
@@ -81,7 +103,7 @@ class Descent {
     this.#rows = rows;
     this.#scheme = scheme;
     this.#hessian = hessian;
-    this.#metric = new Metric(hessian);
+    this.#metric = new Metric(hessian, la.resident === undefined);
     this.#target = transposed(weight, rows, permutation);
     for (let p = 0; p < n; p++) if (this.#metric.dead[p]) this.#target.fill(0, p * rows, (p + 1) * rows);
     this.#gradient = new Float32Array(n * rows);
@@ -89,10 +111,14 @@ class Descent {
     this.#lows = new Float64Array(groups * rows);
     this.#offsets = new Float64Array(groups * rows);
     this.#start = start;
-    const ofGroup = (): Float32Array<ArrayBuffer> => new Float32Array(scheme.groupSize * rows);
-    this.#own = ofGroup();
-    this.#growth = ofGroup();
-    this.#products = ofGroup();
+    const ofGroup = scheme.groupSize * rows;
+    this.#at = this.#workspace.views({
+      integers: n * rows, change: Math.min(blockOf(scheme.groupSize), n) * rows, own: ofGroup, growth: ofGroup, products: ofGroup, ones: scheme.offsets === undefined ? 0 : ofGroup,
+      grids: 4 * rows, moves: 2 * rows, parabolas: 4 * rows, inside: PANEL * PANEL, steps: PANEL, noises: PANEL, lifts: scheme.groupSize,
+    });
+    this.#at.ones.fill(1);
+    this.#at.lifts.fill(0);
+    this.#at.parabolas.fill(0);
     for (let k = 0; k < groups; k++) {
       const group = this.#stored(k);
       for (let r = 0; r < rows; r++) {
@@ -101,10 +127,11 @@ class Descent {
         this.#offsets[k * rows + r] = start.offsets?.[r * groups + group] ?? NO_OFFSET;
       }
     }
-    this.#integers = transposed(Float32Array.from(start.codes), rows, permutation);
+    const { integers } = this.#at;
+    integers.set(transposed(Float32Array.from(start.codes), rows, permutation));
     for (let p = 0; p < n; p++) {
       const k = Math.floor(p / scheme.groupSize) * rows;
-      for (let r = 0; r < rows; r++) this.#integers[p * rows + r] += this.#lows[k + r];
+      for (let r = 0; r < rows; r++) integers[p * rows + r] += this.#lows[k + r];
     }
   }
 
@@ -118,11 +145,12 @@ class Descent {
   async renew(): Promise<Float64Array> {
     const rows = this.#rows;
     const n = this.#hessian.n;
+    const { integers } = this.#at;
     // −Δ: it is subtracted.
     const growth = this.#target.map((w) => -w);
     for (let p = 0; p < n; p++) {
       const k = Math.floor(p / this.#scheme.groupSize) * rows;
-      for (let r = 0; r < rows; r++) growth[p * rows + r] += Math.fround(this.#scales[k + r] * this.#integers[p * rows + r] + this.#offsets[k + r]);
+      for (let r = 0; r < rows; r++) growth[p * rows + r] += Math.fround(this.#scales[k + r] * integers[p * rows + r] + this.#offsets[k + r]);
     }
     await this.#updated?.release();
     this.#gradient.fill(0);
@@ -151,17 +179,14 @@ class Descent {
     const { n } = this.#hessian;
     const size = this.#scheme.groupSize;
     const rows = this.#rows;
-    const block = Math.max(size, BLOCK - (BLOCK % size));
-    const change = new Float32Array(Math.min(block, n) * rows);
+    const { change, own: gradient } = this.#at;
     for (let start = 0, end; start < n; start = end) {
-      end = Math.min(start + block, n);
-      change.fill(0);
+      end = Math.min(start + blockOf(size), n);
       await this.#updated!.fetch(start, end);
       for (let at = start; at < end; at += size) {
-        const gradient = this.#own;
         gradient.set(this.#gradient.subarray(at * rows, (at + size) * rows));
         await this.#pull(gradient, at, at + size, change, start, at);
-        await this.#group(at / size, gradient, change.subarray((at - start) * rows, (at - start + size) * rows), noise, random);
+        await this.#group(at / size, change.subarray((at - start) * rows, (at - start + size) * rows), noise, random);
       }
       await this.#spread(this.#updated!, change, start, end);
     }
@@ -177,73 +202,80 @@ class Descent {
   }
 
   /**
-   * Fits the scales and offsets of group k, then its codes.
-   * @param gradient G of its columns [groupSize, rows], used up
-   * @param change comes back as by how much its weights have grown [groupSize, rows]; zero before
+   * Fits the scales and offsets of group k, then its codes. The gradient of its columns lies in `own`, and is used up.
+   * @param change comes back as by how much its weights have grown [groupSize, rows]
    */
-  async #group(k: number, gradient: Float32Array, change: Float32Array, noise: number, random: () => number): Promise<void> {
+  async #group(k: number, change: Float32Array<ArrayBuffer>, noise: number, random: () => number): Promise<void> {
     const rows = this.#rows;
     const size = this.#scheme.groupSize;
     const first = k * size;
-    const integers = this.#integers.subarray(first * rows, (first + size) * rows);
-    const scales = this.#scales.subarray(k * rows, (k + 1) * rows);
-    const lows = this.#lows.subarray(k * rows, (k + 1) * rows);
+    const { integers, own: gradient, growth, grids, inside, steps, noises } = this.#at;
+    const { kernels } = this.#workspace;
+    const { dead, meanCurve } = this.#metric;
 
-    await this.#fitGrids(k, gradient, this.#growth, integers);
-    const grids = { scales, inverses: scales.map((scale) => 1 / scale), lows, span: 2 ** this.#scheme.bits - 1 };
+    await this.#fitGrids(k);
+    const span = 2 ** this.#scheme.bits - 1;
+    for (let r = 0; r < rows; r++) {
+      const [scale, low] = [this.#scales[k * rows + r], this.#lows[k * rows + r]];
+      grids[r] = scale;
+      grids[rows + r] = 1 / scale;
+      grids[2 * rows + r] = low;
+      grids[3 * rows + r] = low + span;
+    }
     for (let from = 0, to; from < size; from = to) {
       to = Math.min(from + PANEL, size);
+      const columns = to - from;
       await this.#pull(gradient.subarray(from * rows, to * rows), first + from, first + to, change, first, first + from);
-      const inside = this.#metric.part(first + from, first + to, first + from, first + to);
-      for (let j = from; j < to; j++) {
-        if (this.#metric.dead[first + j]) continue;
-        const row = (j - from) * (to - from);
-        const curve = inside[row + j - from];
-        subtractColumns(gradient, j * rows, change, from * rows, rows, j - from, inside, row);
-        moveColumn(gradient, integers, change, j * rows, grids, curve, noise * Math.sqrt(this.#metric.meanCurve / curve) * random());
+      inside.set(this.#metric.part(first + from, first + to, first + from, first + to));
+      for (let j = 0; j < columns; j++) {
+        const curve = inside[j * columns + j];
+        // The integers of dead inputs stay.
+        const alive = !dead[first + from + j];
+        steps[j] = alive ? 1 / curve : 0;
+        noises[j] = alive ? noise * Math.sqrt(meanCurve / curve) * random() : 0;
       }
+      const ofPanel = (matrix: Float32Array, column: number): number => matrix.byteOffset + 4 * column * rows;
+      kernels.move(
+        ofPanel(gradient, from), ofPanel(integers, first + from), ofPanel(change, from), grids.byteOffset, inside.byteOffset, steps.byteOffset, noises.byteOffset, 4 * columns, 4 * rows,
+      );
     }
-    for (let i = 0; i < change.length; i++) change[i] += this.#growth[i];
+    kernels.add(change.byteOffset, growth.byteOffset, 4 * size * rows);
   }
 
   /**
    * Moves the scale of group k in each row, and its offset if it has one, to where the loss is least, as far as they can be stored, where it is less then.
-   * @param gradient G of the group's columns, brought up to date
-   * @param growth comes back as by how much the weights have grown
+   * Brings the gradient of its columns up to date, and leaves in `growth` by how much the weights have grown.
    */
-  async #fitGrids(k: number, gradient: Float32Array, growth: Float32Array, integers: Float32Array): Promise<void> {
+  async #fitGrids(k: number): Promise<void> {
     const rows = this.#rows;
     const size = this.#scheme.groupSize;
+    const { integers: all, own: gradient, growth, products, ones, moves, parabolas, lifts } = this.#at;
+    const { kernels } = this.#workspace;
+    const integers = all.subarray(k * size * rows, (k + 1) * size * rows);
     const metric = this.#metric.part(k * size, (k + 1) * size, k * size, (k + 1) * size);
     // H·c, and H·1: what a scale and an offset do to the gradient.
-    const products = this.#products;
     await this.#la.gemm({ m: size, n: rows, k: size, a: metric, b: integers, c: products });
-    const slopes = dotColumns(integers, gradient, rows, size);
-    const curves = dotColumns(integers, products, rows, size);
+    const dot = (part: number, x: Float32Array, y: Float32Array): void => { kernels.dot(parabolas.byteOffset + 4 * part * rows, x.byteOffset, y.byteOffset, size, 4 * rows); };
+    dot(0, integers, gradient);
+    dot(1, integers, products);
     // Only where there are offsets is it asked what they do.
     const hasOffsets = this.#scheme.offsets !== undefined;
-    const sums = Float64Array.from({ length: size }, (_, j) => (hasOffsets ? total(metric.subarray(j * size, (j + 1) * size)) : 0));
-    const flat = total(sums);
-    const ones = new Float32Array(hasOffsets ? size * rows : 0).fill(1);
-    const lifts = hasOffsets ? dotColumns(ones, gradient, rows, size) : undefined;
-    const crosses = hasOffsets ? dotColumns(ones, products, rows, size) : undefined;
-    const stretches = new Float64Array(rows);
-    const shifts = new Float64Array(rows);
+    if (hasOffsets) {
+      dot(2, ones, gradient);
+      dot(3, ones, products);
+      for (let j = 0; j < size; j++) lifts[j] = total(metric.subarray(j * size, (j + 1) * size));
+    }
+    const flat = hasOffsets ? total(lifts) : 0;
     for (let r = 0; r < rows; r++) {
       const at = k * rows + r;
-      const fitted = this.#fit(k, r, { slope: slopes[r], curve: curves[r], lift: lifts?.[r] ?? 0, cross: crosses?.[r] ?? 0, flat });
+      const fitted = this.#fit(k, r, { slope: parabolas[r], curve: parabolas[rows + r], lift: parabolas[2 * rows + r], cross: parabolas[3 * rows + r], flat });
+      moves[r] = fitted === undefined ? 0 : fitted.scale - this.#scales[at];
+      moves[rows + r] = fitted === undefined ? 0 : fitted.offset - this.#offsets[at];
       if (fitted === undefined) continue;
-      stretches[r] = fitted.scale - this.#scales[at];
-      shifts[r] = fitted.offset - this.#offsets[at];
       this.#scales[at] = fitted.scale;
       this.#offsets[at] = fitted.offset;
     }
-    for (let j = 0; j < size; j++) {
-      for (let r = 0, i = j * rows; r < rows; r++, i++) {
-        growth[i] = stretches[r] * integers[i] + shifts[r];
-        gradient[i] = gradient[i] - stretches[r] * products[i] - shifts[r] * sums[j];
-      }
-    }
+    kernels.stretch(growth.byteOffset, gradient.byteOffset, integers.byteOffset, products.byteOffset, moves.byteOffset, lifts.byteOffset, size, 4 * rows);
   }
 
   /** The scale and the offset of group k in row r that lose least, as far as they can be stored; undefined if they do not lose less than those there are. */
@@ -295,7 +327,7 @@ class Descent {
       }
       for (let p = k * size; p < (k + 1) * size; p++) {
         for (let r = 0; r < rows; r++) {
-          const q = this.#integers[p * rows + r];
+          const q = this.#at.integers[p * rows + r];
           codes[p * rows + r] = q - this.#lows[k * rows + r];
           values[p * rows + r] = this.#scales[k * rows + r] * q + this.#offsets[k * rows + r];
         }
@@ -303,6 +335,7 @@ class Descent {
     }
     untranspose(codes, out.codes, rows, permutation);
     untranspose(values, out.dequantized, rows, permutation);
+    descentWorkspaces.give(this.#workspace);
     for (let r = 0; r < rows; r++) {
       if (after[r] <= before[r]) continue;
       after[r] = before[r]!;
@@ -312,7 +345,10 @@ class Descent {
   }
 }
 
-/** H + λI in the Hessian's order, of which parts are copied as they are needed: they lie in shared memory, which engines refuse. */
+/** Input channels up to which a thread keeps a copy of H of its own, of 16 MB at most: what threads share is slow to copy. */
+const OWN_CHANNELS = 2048;
+
+/** H + λI in the Hessian's order. */
 class Metric {
   /** By position. */
   readonly dead: readonly boolean[];
@@ -320,13 +356,13 @@ class Metric {
   readonly meanCurve: number;
   readonly coefficients: Coefficients;
 
-  constructor(hessian: PreparedHessian) {
-    const { n, matrix } = hessian;
-    const diagonal = Float64Array.from(hessian.permutation, (channel) => hessian.diagonal[channel]);
-    this.coefficients = { n, matrix, symmetric: true, diagonal, key: `${hessian.id} metric` };
-    const dead = new Set(hessian.dead);
-    this.meanCurve = hessian.diagonal.reduce((a, b) => a + b, 0) / hessian.n;
-    this.dead = Array.from(hessian.permutation, (channel) => dead.has(channel));
+  /** @param here no device is to have it: then it need not lie in shared memory */
+  constructor({ id, n, matrix, permutation, diagonal, dead }: PreparedHessian, here: boolean) {
+    this.coefficients = { n, matrix, symmetric: true, diagonal: Float64Array.from(permutation, (channel) => diagonal[channel]), key: `${id} metric` };
+    if (here && n <= OWN_CHANNELS) this.coefficients = { n, matrix: partOf(this.coefficients, 0, n, 0, n), symmetric: true, key: id };
+    this.meanCurve = diagonal.reduce((a, b) => a + b, 0) / n;
+    const isDead = new Set(dead);
+    this.dead = Array.from(permutation, (channel) => isDead.has(channel));
   }
 
   /** Rows r0 … r1 of columns c0 … c1, contiguous. */
@@ -347,28 +383,7 @@ interface Parabola {
   readonly flat: number;
 }
 
-/** The grids of one group in all rows. */
-interface Grids {
-  readonly scales: Float64Array;
-  readonly inverses: Float64Array;
-  readonly lows: Float64Array;
-  readonly span: number;
-}
-
-/** Moves one column's integers to where the gradient vanishes, or `noise` beside it; leaves by how much its weights have grown. */
-function moveColumn(
-  gradient: Float32Array, integers: Float32Array, change: Float32Array, at: number, { scales, inverses, lows, span }: Grids, curve: number, noise: number,
-): void {
-  const inverse = 1 / curve;
-  for (let r = 0; r < scales.length; r++) {
-    const low = lows[r];
-    const high = low + span;
-    const before = integers[at + r];
-    let q = before + gradient[at + r] * inverse * inverses[r] + noise + MAGIC - MAGIC;
-    q = q < low ? low : q > high ? high : q;
-    integers[at + r] = q;
-    change[at + r] = scales[r] * (q - before);
-  }
-}
+/** Columns between two updates of the whole gradient: whole groups. */
+const blockOf = (groupSize: number): number => Math.max(groupSize, BLOCK - (BLOCK % groupSize));
 
 const total = (values: ArrayLike<number>): number => Array.from(values).reduce((a, b) => a + b, 0);

@@ -1,0 +1,107 @@
+import { F32, F32X4, func, int, repeat, sum, type Code, type Declare, type Func, type Lanes, type Local } from "../wasm/code.js";
+import { workspacesOf } from "../wasm/workspace.js";
+
+// What a descent does to columns of some rows. A column is a contiguous run of all rows, `stride` bytes long; matrices [columns, rows] and vectors are given by
+// their addresses. Rows do not influence each other, and each comes out the same whatever stands beside it.
+
+/** Runs `pass` over all rows, as many at a time as there are: four vectors of four, one, or single floats. `row` is how far in bytes the first stands in its column. */
+function overRows(declare: Declare, stride: Local, pass: (row: Local, lanes: Lanes, vectors: readonly number[]) => Code): Code {
+  const row = declare();
+  const kinds = [[F32X4, 4], [F32X4, 1], [F32, 1]] as const;
+  return [
+    ...row.set(int(0)),
+    ...kinds.flatMap(([lanes, count]) => repeat(row, int(lanes.bytes * count), stride.get, pass(row, lanes, Array.from({ length: count }, (_, i) => i * lanes.bytes)))),
+  ];
+}
+
+const increase = (local: Local, by: Code): Code => local.set(sum(local.get, by));
+
+/**
+ * For columns j = 0, 1, … of a panel in turn: gradient_j −= Σ_{i<j} inside[j, i] · change_i; then integers_j moves to integers_j + gradient_j · inverses ·
+ * steps[j] + noises[j], rounded and clamped to lows … highs, and change_j becomes scales times as much. The gradient itself stays as it is.
+ * @param grids [4, rows]: scales, inverses (1 over them), lows, highs
+ * @param inside [columns, columns]
+ * @param width bytes of a row of `inside`, and of `steps` and `noises`
+ */
+const move = func(9, ([gradient, integers, change, grids, inside, steps, noises, width, stride], declare) => {
+  const [column, coefficients, j, i, other, scales, inverses, lows, highs] = Array.from({ length: 9 }, () => declare());
+  return overRows(declare, stride, (row, { type, zero, load, store, splat, add, sub, mul, min, max, nearest }, vectors) => {
+    const g = vectors.map(() => declare(type));
+    const [by, before, q] = Array.from({ length: 3 }, () => declare(type));
+    return [
+      ...scales.set(sum(grids.get, row.get)), ...inverses.set(sum(scales.get, stride.get)), ...lows.set(sum(inverses.get, stride.get)), ...highs.set(sum(lows.get, stride.get)),
+      ...column.set(row.get), ...coefficients.set(inside.get), ...j.set(int(0)),
+      ...repeat(j, int(4), width.get, [
+        ...vectors.flatMap((at, v) => g[v].set(load(sum(gradient.get, column.get), at))),
+        ...i.set(int(0)), ...other.set(sum(change.get, row.get)),
+        ...repeat(i, int(4), j.get, [
+          ...by.set(splat(sum(coefficients.get, i.get))),
+          ...vectors.flatMap((at, v) => g[v].set(sub(g[v].get, mul(by.get, load(other.get, at))))),
+          ...increase(other, stride.get),
+        ]),
+        ...vectors.flatMap((at, v) => [
+          ...before.set(load(sum(integers.get, column.get), at)),
+          ...q.set(mul(mul(g[v].get, splat(sum(steps.get, j.get))), load(inverses.get, at))),
+          // A sum with zero is never −0, which would show in the weights.
+          ...q.set(add(nearest(add(add(before.get, q.get), splat(sum(noises.get, j.get)))), zero)),
+          ...q.set(max(min(q.get, load(highs.get, at)), load(lows.get, at))),
+          ...store(sum(integers.get, column.get), q.get, at),
+          ...store(sum(change.get, column.get), mul(load(scales.get, at), sub(q.get, before.get)), at),
+        ]),
+        ...increase(column, stride.get), ...increase(coefficients, width.get),
+      ]),
+    ];
+  });
+});
+
+/** into [rows] = Σ_j x_j · y_j over `count` columns. */
+const dot = func(5, ([into, x, y, count, stride], declare) => {
+  const [j, at] = [declare(), declare()];
+  return overRows(declare, stride, (row, { type, zero, load, store, add, mul }, vectors) => {
+    const sums = vectors.map(() => declare(type));
+    return [
+      ...sums.flatMap((total) => total.set(zero)), ...at.set(row.get), ...j.set(int(0)),
+      ...repeat(j, int(1), count.get, [
+        ...vectors.flatMap((offset, v) => sums[v].set(add(sums[v].get, mul(load(sum(x.get, at.get), offset), load(sum(y.get, at.get), offset))))),
+        ...increase(at, stride.get),
+      ]),
+      ...vectors.flatMap((offset, v) => store(sum(into.get, row.get), sums[v].get, offset)),
+    ];
+  });
+});
+
+/**
+ * What stretches and shifts of the grids do to `count` columns: growth_j = stretches · integers_j + shifts, and gradient_j −= stretches · products_j + shifts · lifts[j].
+ * @param grids [2, rows]: stretches, shifts
+ */
+const stretch = func(8, ([growth, gradient, integers, products, grids, lifts, count, stride], declare) => {
+  const [j, at, lift] = [declare(), declare(), declare()];
+  return overRows(declare, stride, (row, { load, store, splat, add, sub, mul }, vectors) => {
+    const stretches = (offset: number): Code => load(sum(grids.get, row.get), offset);
+    const shifts = (offset: number): Code => load(sum(grids.get, stride.get, row.get), offset);
+    return [
+      ...at.set(row.get), ...lift.set(lifts.get), ...j.set(int(0)),
+      ...repeat(j, int(1), count.get, [
+        ...vectors.flatMap((offset) => [
+          ...store(sum(growth.get, at.get), add(mul(stretches(offset), load(sum(integers.get, at.get), offset)), shifts(offset)), offset),
+          ...store(
+            sum(gradient.get, at.get),
+            sub(sub(load(sum(gradient.get, at.get), offset), mul(stretches(offset), load(sum(products.get, at.get), offset))), mul(shifts(offset), splat(lift.get))),
+            offset,
+          ),
+        ]),
+        ...increase(at, stride.get), ...increase(lift, int(4)),
+      ]),
+    ];
+  });
+});
+
+/** to += from, of `bytes` bytes. */
+const add = func(3, ([to, from, bytes], declare) =>
+  overRows(declare, bytes, (row, lanes, vectors) =>
+    vectors.flatMap((at) => lanes.store(sum(to.get, row.get), lanes.add(lanes.load(sum(to.get, row.get), at), lanes.load(sum(from.get, row.get), at)), at))));
+
+export const DESCENT_KERNELS = { move, dot, stretch, add } satisfies Record<string, Func>;
+
+/** Where descents keep what their kernels work on. */
+export const descentWorkspaces = workspacesOf(DESCENT_KERNELS);
