@@ -1,6 +1,5 @@
-/** Quads of columns that are packed together, and words of each: whole cache lines of both, and few enough for the nearest cache. */
+/** Quads of columns that are packed for all rows before the next: as many words lie apart as a cache keeps until their neighbours have come. */
 const QUADS = 32;
-const WORDS = 64;
 
 /** Which of eight neighbouring rows lies in which four bits of a word, the lowest first: AWQ's kernels take codes out in pairs. */
 const ROW_OF_NIBBLE = [0, 2, 4, 6, 1, 3, 5, 7] as const;
@@ -15,50 +14,42 @@ export function packEightRows(codes: Uint8Array<ArrayBuffer>, rows: number, cols
   const quads = quadsOf(codes, rows, cols);
   const width = rows / 8;
   const words = new Uint32Array(4 * across * width);
-  const scratch = new Uint32Array(4 * QUADS * WORDS);
   let seen = 0;
-  for (let firstWord = 0; firstWord < width; firstWord += WORDS) {
-    const endWord = Math.min(firstWord + WORDS, width);
-    for (let first = 0; first < across; first += QUADS) {
-      const end = Math.min(first + QUADS, across);
-      for (let word = firstWord; word < endWord; word++) {
-        // Rows by the nibble that they go to, as ROW_OF_NIBBLE has them.
-        const r0 = 8 * word * across;
-        const r1 = r0 + 2 * across;
-        const r2 = r0 + 4 * across;
-        const r3 = r0 + 6 * across;
-        const r4 = r0 + across;
-        const r5 = r1 + across;
-        const r6 = r2 + across;
-        const r7 = r3 + across;
-        for (let i = first, at = word - firstWord; i < end; i++, at += 4 * WORDS) {
-          const q0 = quads[r0 + i];
-          const q1 = quads[r1 + i];
-          const q2 = quads[r2 + i];
-          const q3 = quads[r3 + i];
-          const q4 = quads[r4 + i];
-          const q5 = quads[r5 + i];
-          const q6 = quads[r6 + i];
-          const q7 = quads[r7 + i];
-          seen |= q0 | q1 | q2 | q3 | q4 | q5 | q6 | q7;
-          // Four columns at once: byte c of each of these is a byte of column c's word.
-          const b0 = q0 | (q1 << 4);
-          const b1 = q2 | (q3 << 4);
-          const b2 = q4 | (q5 << 4);
-          const b3 = q6 | (q7 << 4);
-          const even01 = (b0 & 0xff00ff) | ((b1 & 0xff00ff) << 8);
-          const even23 = (b2 & 0xff00ff) | ((b3 & 0xff00ff) << 8);
-          const odd01 = ((b0 >>> 8) & 0xff00ff) | (b1 & 0xff00ff00);
-          const odd23 = ((b2 >>> 8) & 0xff00ff) | (b3 & 0xff00ff00);
-          scratch[at] = (even01 & 0xffff) | (even23 << 16);
-          scratch[at + WORDS] = (odd01 & 0xffff) | (odd23 << 16);
-          scratch[at + 2 * WORDS] = (even01 >>> 16) | (even23 & 0xffff0000);
-          scratch[at + 3 * WORDS] = (odd01 >>> 16) | (odd23 & 0xffff0000);
-        }
-      }
-      for (let i = 0; i < 4 * (end - first); i++) {
-        const to = (4 * first + i) * width + firstWord;
-        for (let w = 0; w < endWord - firstWord; w++) words[to + w] = scratch[i * WORDS + w]!;
+  for (let first = 0; first < across; first += QUADS) {
+    const end = Math.min(first + QUADS, across);
+    for (let word = 0; word < width; word++) {
+      // Rows by the nibble that they go to, as ROW_OF_NIBBLE has them.
+      const r0 = 8 * word * across;
+      const r1 = r0 + 2 * across;
+      const r2 = r0 + 4 * across;
+      const r3 = r0 + 6 * across;
+      const r4 = r0 + across;
+      const r5 = r1 + across;
+      const r6 = r2 + across;
+      const r7 = r3 + across;
+      for (let i = first, at = 4 * first * width + word; i < end; i++, at += 4 * width) {
+        const q0 = quads[r0 + i];
+        const q1 = quads[r1 + i];
+        const q2 = quads[r2 + i];
+        const q3 = quads[r3 + i];
+        const q4 = quads[r4 + i];
+        const q5 = quads[r5 + i];
+        const q6 = quads[r6 + i];
+        const q7 = quads[r7 + i];
+        seen |= q0 | q1 | q2 | q3 | q4 | q5 | q6 | q7;
+        // Four columns at once: byte c of each of these is a byte of column c's word.
+        const b0 = q0 | (q1 << 4);
+        const b1 = q2 | (q3 << 4);
+        const b2 = q4 | (q5 << 4);
+        const b3 = q6 | (q7 << 4);
+        const even01 = (b0 & 0xff00ff) | ((b1 & 0xff00ff) << 8);
+        const even23 = (b2 & 0xff00ff) | ((b3 & 0xff00ff) << 8);
+        const odd01 = ((b0 >>> 8) & 0xff00ff) | (b1 & 0xff00ff00);
+        const odd23 = ((b2 >>> 8) & 0xff00ff) | (b3 & 0xff00ff00);
+        words[at] = (even01 & 0xffff) | (even23 << 16);
+        words[at + width] = (odd01 & 0xffff) | (odd23 << 16);
+        words[at + 2 * width] = (even01 >>> 16) | (even23 & 0xffff0000);
+        words[at + 3 * width] = (odd01 >>> 16) | (odd23 & 0xffff0000);
       }
     }
   }
