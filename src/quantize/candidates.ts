@@ -30,7 +30,7 @@ const OFFSET_REACH = 0.5;
 const OFFSET_PARTS = 4;
 
 /** Every number of steps with every other, and more than any other kind has. */
-const MOST_CANDIDATES = MOST_STEPS * (MOST_STEPS + 1);
+export const MOST_CANDIDATES = MOST_STEPS * (MOST_STEPS + 1);
 
 /** The grids from which one group's is chosen; of equals the first wins. */
 export class Candidates {
@@ -72,6 +72,8 @@ function zeroPointGrids(scheme: QuantScheme, search: boolean): Proposer {
   const turned = search && symmetric;
   const turns = turned && bits <= TURNED_BITS ? [1, -1] : [1];
   const maxCode = 2 ** bits - 1;
+  const scales = new Float64Array(factors.length);
+  const zeros = new Float64Array(factors.length);
   return (min, max, into) => {
     const span = spanningStep(min, max, scheme);
     if (span === 0) {
@@ -81,14 +83,16 @@ function zeroPointGrids(scheme: QuantScheme, search: boolean): Proposer {
     // The longer side to where the larger weights are: that is nearly always the better one.
     const step = turned && max > -min ? -span : span;
     for (const turn of turns) {
+      factors.forEach((factor, i) => {
+        scales[i] = storedScale(turn * step * factor, scaleDtype);
+        zeros[i] = zeroPoint(min * factor, scales[i], scheme);
+      });
       for (const shift of shifts) {
-        for (const factor of factors) {
-          const scale = storedScale(turn * step * factor, scaleDtype);
-          const zero = zeroPoint(min * factor, scale, scheme);
-          const shifted = zero + shift;
+        for (let i = 0; i < factors.length; i++) {
+          const shifted = zeros[i] + shift;
           // A shift out of range becomes the candidate without a shift, which comes first and so wins against it.
-          const own = shifted < 0 || shifted > maxCode ? zero : shifted;
-          into.add(heldScale(scale, own, scheme), own, NO_OFFSET);
+          const own = shifted < 0 || shifted > maxCode ? zeros[i] : shifted;
+          into.add(heldScale(scales[i], own, scheme), own, NO_OFFSET);
         }
       }
     }

@@ -1,20 +1,9 @@
-import { F32, F32X4, func, int, repeat, sum, type Code, type Declare, type Func, type Lanes, type Local } from "../wasm/code.js";
+import { func, int, repeat, sum, type Code, type Func } from "../wasm/code.js";
+import { increase, overRows } from "../wasm/rows.js";
 import { workspacesOf } from "../wasm/workspace.js";
 
 // What a descent does to columns of some rows. A column is a contiguous run of all rows, `stride` bytes long; matrices [columns, rows] and vectors are given by
 // their addresses. Rows do not influence each other, and each comes out the same whatever stands beside it.
-
-/** Runs `pass` over all rows, as many at a time as there are: four vectors of four, one, or single floats. `row` is how far in bytes the first stands in its column. */
-function overRows(declare: Declare, stride: Local, pass: (row: Local, lanes: Lanes, vectors: readonly number[]) => Code): Code {
-  const row = declare();
-  const kinds = [[F32X4, 4], [F32X4, 1], [F32, 1]] as const;
-  return [
-    ...row.set(int(0)),
-    ...kinds.flatMap(([lanes, count]) => repeat(row, int(lanes.bytes * count), stride.get, pass(row, lanes, Array.from({ length: count }, (_, i) => i * lanes.bytes)))),
-  ];
-}
-
-const increase = (local: Local, by: Code): Code => local.set(sum(local.get, by));
 
 /**
  * For columns j = 0, 1, … of a panel in turn: gradient_j −= Σ_{i<j} inside[j, i] · change_i; then integers_j moves to integers_j + gradient_j · inverses ·

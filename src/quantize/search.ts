@@ -2,12 +2,19 @@ import { Candidates, proposerOf, type Proposer } from "./candidates.js";
 import { NO_OFFSET, rangeOf, type Grid } from "./grid.js";
 import { MAGIC } from "./rounding.js";
 import type { QuantScheme } from "./scheme.js";
+import { searchViews, sumErrors } from "./search-kernel.js";
 import type { Steps } from "./super-block.js";
+
+/**
+ * What single precision may make of w − ŵ beyond what it is, in units of the largest weight: w, o, s, s·q and the differences are each rounded, to 2^−24 of about
+ * as much.
+ */
+const TERM_DOUBT = 2 ** -21;
 
 /**
  * Chooses the grid of one group of weights at a time: the one that spans them or, when it searches, of all that `candidates.ts` proposes that
  * with the least Σ h_j (w_j − ŵ_j)²; of equals the first. With h the diagonal of the Hessian this is the group's output error as far as its
- * channels are independent.
+ * channels are independent. Sums in single precision tell which candidates may be the best; those alone are summed in double precision.
  */
 export class GridChooser implements Grid {
   /** The grid chosen last. */
@@ -19,28 +26,25 @@ export class GridChooser implements Grid {
   readonly #propose: Proposer;
   readonly #maxCode: number;
   readonly #candidates = new Candidates();
-  /** The channels of a group by falling importance, so that sums grow early. */
-  readonly #ranking: Int32Array;
-  readonly #ranked: Float64Array;
-  /** The weights, those that some candidate clips before the others, and their importance. */
-  readonly #weights: Float64Array;
   readonly #importance: Float64Array;
-  /** The candidate that won last: neighbours are alike, and a good one early lets most others be left half-way. */
-  #lastWinner = 0;
+  /** The same over the largest, and how far the root of a sum so weighted may be off for what is rounded in its terms. */
+  readonly #relative: Float32Array;
+  #doubt = 0;
 
   constructor(scheme: QuantScheme, search: boolean) {
     this.#propose = proposerOf(scheme, search);
     this.#maxCode = 2 ** scheme.bits - 1;
-    this.#ranking = Int32Array.from({ length: scheme.groupSize }, (_, j) => j);
-    this.#ranked = new Float64Array(scheme.groupSize).fill(1);
-    this.#weights = new Float64Array(scheme.groupSize);
     this.#importance = new Float64Array(scheme.groupSize);
+    this.#relative = new Float32Array(scheme.groupSize);
+    this.weigh(new Float64Array(scheme.groupSize).fill(1));
   }
 
   /** Weights the errors of the groups that follow by h ≥ 0 [groupSize]; until then all channels count alike. */
   weigh(importance: Float64Array): void {
-    this.#ranking.sort((a, b) => importance[b] - importance[a] || a - b);
-    this.#ranking.forEach((channel, rank) => (this.#ranked[rank] = importance[channel]));
+    this.#importance.set(importance);
+    const largest = importance.reduce((a, b) => Math.max(a, b), 0);
+    this.#relative.set(importance.map((h) => h / largest));
+    this.#doubt = TERM_DOUBT * Math.sqrt(this.#relative.reduce((a, b) => a + b, 0));
   }
 
   /** Chooses for a group of weights [groupSize] and leaves the grid in scale, zero and offset. */
@@ -49,105 +53,59 @@ export class GridChooser implements Grid {
     const candidates = this.#candidates;
     candidates.count = 0;
     this.#propose(min, max, candidates, this.steps);
-    const winner = candidates.count === 1 ? 0 : this.#best(this.#clippedFirst(weights));
+    const winner = candidates.count === 1 ? 0 : this.#best(weights, 1 / Math.max(max, -min));
     this.scale = candidates.scales[winner];
     this.zero = candidates.zeros[winner];
     this.offset = candidates.offsets[winner];
-    this.#lastWinner = winner;
   }
 
-  /** Copies the group, first the weights that some candidate clips; returns how many those are. */
-  #clippedFirst(weights: Float64Array): number {
-    let low = -Infinity;
-    let high = Infinity;
+  /** @param unit one over the largest weight, by which all are measured, so that single precision holds their squares */
+  #best(weights: Float64Array, unit: number): number {
     const { count, scales, zeros, offsets } = this.#candidates;
-    for (let i = 0; i < count; i++) {
-      const first = scales[i] * -zeros[i] + offsets[i];
-      const last = scales[i] * (this.#maxCode - zeros[i]) + offsets[i];
-      low = Math.max(low, Math.min(first, last));
-      high = Math.min(high, Math.max(first, last));
+    const vectors = Math.ceil(count / 4) * 4;
+    const views = searchViews(weights.length);
+    const { w, h, grids, sums } = views;
+    for (let j = 0; j < weights.length; j++) w[j] = weights[j] * unit;
+    h.set(this.#relative);
+    for (let i = 0; i < vectors; i++) {
+      const candidate = i < count ? i : 0;
+      const scale = scales[candidate] * unit;
+      const low = 0 - zeros[candidate];
+      grids[i] = scale;
+      grids[vectors + i] = 1 / scale;
+      grids[2 * vectors + i] = low;
+      grids[3 * vectors + i] = low + this.#maxCode;
+      grids[4 * vectors + i] = offsets[candidate] * unit;
     }
-    let clipped = 0;
-    for (let j = 0; j < weights.length; j++) {
-      if (weights[j] < low || weights[j] > high) clipped++;
-    }
-    let front = 0;
-    let back = clipped;
-    for (let rank = 0; rank < weights.length; rank++) {
-      const w = weights[this.#ranking[rank]];
-      let to = back;
-      if (w < low || w > high) {
-        // The largest first: those are clipped most. Past a few dozen their order no longer matters, and sorting so takes long.
-        for (to = front++; to > 0 && to < SORTED && Math.abs(this.#weights[to - 1]) < Math.abs(w); to--) {
-          this.#weights[to] = this.#weights[to - 1];
-          this.#importance[to] = this.#importance[to - 1];
-        }
-      } else back++;
-      this.#weights[to] = w;
-      this.#importance[to] = this.#ranked[rank];
-    }
-    return clipped;
-  }
-
-  #best(clipped: number): number {
-    const { count, scales, zeros, offsets } = this.#candidates;
-    const first = Math.min(this.#lastWinner, count - 1);
+    sumErrors(views, vectors);
+    let least = Infinity;
+    for (let i = 0; i < count; i++) if (sums[i] < least) least = sums[i];
+    // As much for the least sum as for another; and what is rounded as they are summed. Sums that are no numbers say nothing, and are all tried.
+    const limit = (Math.sqrt(least) * (1 + weights.length * 2 ** -23) + 2 * this.#doubt) ** 2;
     let best = Infinity;
-    let winner = first;
-    for (let turn = -1; turn < count; turn++) {
-      if (turn === first) continue;
-      const candidate = turn < 0 ? first : turn;
-      const zero = zeros[candidate];
-      const error = gridError(this.#weights, this.#importance, clipped, scales[candidate], offsets[candidate], -zero, this.#maxCode - zero, best);
-      if (error < best || (error === best && candidate < winner)) {
+    let winner = 0;
+    for (let i = 0; i < count; i++) {
+      if (sums[i] > limit) continue;
+      const error = gridError(weights, this.#importance, scales[i], offsets[i], 0 - zeros[i], this.#maxCode - zeros[i]);
+      if (error < best) {
         best = error;
-        winner = candidate;
+        winner = i;
       }
     }
     return winner;
   }
 }
 
-/** How many of the clipped weights are kept in order. */
-const SORTED = 32;
-/** How many weights are looked at before the sum is compared with the best. */
-const STRIDE = 16;
-
-/**
- * Σ h_j (w_j − o − s·q_j)², q the integers of low … high next to (w_j − o) / s, of which only the first `clipped` weights may lie outside;
- * some number above `limit` once the sum exceeds it.
- */
-function gridError(w: Float64Array, h: Float64Array, clipped: number, s: number, o: number, low: number, high: number, limit: number): number {
+/** Σ h_j (w_j − o − s·q_j)², q the integers of low … high next to (w_j − o) / s. */
+function gridError(w: Float64Array, h: Float64Array, s: number, o: number, low: number, high: number): number {
   const inverse = 1 / s;
-  // Two sums, so that neither waits for the other's last addition.
-  let even = 0;
-  let odd = 0;
-  let j = 0;
-  for (; j < clipped; j++) {
+  let sum = 0;
+  for (let j = 0; j < w.length; j++) {
     const x = w[j] - o;
     let q = x * inverse + MAGIC - MAGIC;
     q = q < low ? low : q > high ? high : q;
     const d = x - s * q;
-    even += h[j] * d * d;
-    if (even > limit) return even;
+    sum += h[j] * d * d;
   }
-  const pairs = w.length - 1;
-  while (j < pairs) {
-    if (even + odd > limit) return even + odd;
-    const end = j + STRIDE < pairs ? j + STRIDE : pairs;
-    for (; j < end; j += 2) {
-      const x = w[j] - o;
-      const y = w[j + 1] - o;
-      const d = x - s * (x * inverse + MAGIC - MAGIC);
-      const e = y - s * (y * inverse + MAGIC - MAGIC);
-      even += h[j] * d * d;
-      odd += h[j + 1] * e * e;
-    }
-  }
-  if (j < w.length) {
-    const x = w[j] - o;
-    const d = x - s * (x * inverse + MAGIC - MAGIC);
-    even += h[j] * d * d;
-  }
-  return even + odd;
+  return sum;
 }

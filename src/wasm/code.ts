@@ -53,6 +53,7 @@ export interface Lanes {
   readonly add: (a: Code, b: Code) => Code;
   readonly sub: (a: Code, b: Code) => Code;
   readonly mul: (a: Code, b: Code) => Code;
+  /** Of numbers: what comes of NaN is left open, for which reason it is one instruction. */
   readonly min: (a: Code, b: Code) => Code;
   readonly max: (a: Code, b: Code) => Code;
   /** The nearest integer, halves to the even one. */
@@ -61,7 +62,7 @@ export interface Lanes {
 
 export const F32X4: Lanes = lanes(0x7b, 16, {
   load: vector(0x00), store: vector(0x0b), splat: vector(0x09), zero: [0x43, 0, 0, 0, 0, ...vector(0x13)],
-  add: vector(0xe4), sub: vector(0xe5), mul: vector(0xe6), min: vector(0xe8), max: vector(0xe9), nearest: vector(0x6a),
+  add: vector(0xe4), sub: vector(0xe5), mul: vector(0xe6), min: vector(0xea), max: vector(0xeb), nearest: vector(0x6a),
 });
 export const F32: Lanes = lanes(0x7d, 4, {
   load: [0x2a], store: [0x38], splat: [0x2a], zero: [0x43, 0, 0, 0, 0],
