@@ -147,10 +147,10 @@ class Descent {
     const n = this.#hessian.n;
     const { integers } = this.#at;
     // −Δ: it is subtracted.
-    const growth = this.#target.map((w) => -w);
-    for (let p = 0; p < n; p++) {
+    const growth = new Float32Array(n * rows);
+    for (let p = 0, i = 0; p < n; p++) {
       const k = Math.floor(p / this.#scheme.groupSize) * rows;
-      for (let r = 0; r < rows; r++) growth[p * rows + r] += Math.fround(this.#scales[k + r] * integers[p * rows + r] + this.#offsets[k + r]);
+      for (let r = 0; r < rows; r++, i++) growth[i] = Math.fround(this.#scales[k + r] * integers[i] + this.#offsets[k + r]) - this.#target[i];
     }
     await this.#updated?.release();
     this.#gradient.fill(0);
@@ -158,7 +158,7 @@ class Descent {
     await this.#spread(this.#updated, growth, 0, n);
     await this.#updated.fetch(0, n);
     const losses = new Float64Array(rows);
-    for (let p = 0; p < n; p++) for (let r = 0; r < rows; r++) losses[r] -= growth[p * rows + r] * this.#gradient[p * rows + r];
+    for (let p = 0, i = 0; p < n; p++) for (let r = 0; r < rows; r++, i++) losses[r] = losses[r] - growth[i] * this.#gradient[i];
     return losses;
   }
 

@@ -62,7 +62,8 @@ async function computeSlab(la: LinearAlgebra, { method, weight, rows, inFeatures
   const aimed = retarget === undefined ? weight : await retargeted(la, weight, rows, retarget);
   const target = inputScales === undefined ? aimed : scaledColumns(aimed, inputScales);
   const rounded = await round();
-  const difference = target.map((w, i) => w - rounded.dequantized[i]);
+  const difference = new Float32Array(target.length);
+  for (let i = 0; i < target.length; i++) difference[i] = target[i] - rounded.dequantized[i];
   const error = await outputEnergy(la, difference, rows, inFeatures, hessian);
   const energy = await outputEnergy(la, target, rows, inFeatures, hessian);
   const dequantized = inputScales === undefined ? rounded.dequantized : scaledColumns(rounded.dequantized, inputScales.map((s) => 1 / s));
