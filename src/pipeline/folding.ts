@@ -1,9 +1,9 @@
 import type { Engine, GatheredHessian } from "../engine/engine.js";
 import type { Fold, Stage } from "../model/decoder.js";
-import { foldedNorm, type Producer, type ScaledHessian } from "../quantize/awq.js";
+import { foldedNorm, prepareScaled, type Producer, type ScaledHessian } from "../quantize/awq.js";
 import { largestScale } from "../quantize/grid.js";
 import type { HessianProblem, PreparedHessian } from "../quantize/hessian.js";
-import { dividedRows, prepareHessianIn, prepareScaledIn, scaleStats } from "../quantize/linear.js";
+import { dividedRows, prepareHessianIn, scaleStats } from "../quantize/linear.js";
 import { crossCorrelation, type CrossProblem, type Retargeting } from "../quantize/retarget.js";
 import type { QuantScheme } from "../quantize/scheme.js";
 import { gridUnit } from "../quantize/super-block.js";
@@ -50,10 +50,12 @@ export async function prepare(run: LinearRun, stage: Stage, { sum, cross: sums, 
   const { engine, settings, watch } = run;
   const options = { order: settings.order, groupSize: scheme.groupSize, unit: gridUnit(scheme), damp: settings.damp, shrink: settings.shrink };
   const source = settings.awq && weights.length > 0 ? await sourceOf(run, stage.fold, before) : undefined;
-  const { prepared, scales, unscaled }: ScaledHessian = await watch.time("factor", async () =>
-    source === undefined ? { prepared: await prepareHessianIn(engine, sum, rows, options) } : prepareScaledIn(engine, sum, rows, options, weights, scheme, source.producer),
+  const factoring = watch.time("factor", async (): Promise<ScaledHessian> =>
+    source === undefined ? { prepared: await prepareHessianIn(engine, sum, rows, options) } : prepareScaled(engine, sum, rows, options, weights, scheme, source.producer),
   );
+  // Meanwhile, since it is this thread's work.
   const cross = sums && crossCorrelation(sums, rows);
+  const { prepared, scales, unscaled } = await factoring;
   const hessian = unscaled ?? prepared;
   const retarget = cross === undefined || "problem" in hessian ? undefined : "problem" in cross ? cross : { cross, hessian };
   if (source === undefined || scales === undefined) return { device, prepared, ...(retarget && { retarget }) };

@@ -1,8 +1,9 @@
-import type { LinearAlgebra } from "../engine/engine.js";
+import type { Engine, LinearAlgebra } from "../engine/engine.js";
 import { roundToDtype, type FloatDtype } from "../safetensors/floats.js";
 import { outputEnergy } from "./energy.js";
 import { gptq } from "./gptq.js";
-import { prepareHessian, type HessianOptions, type HessianProblem, type PreparedHessian } from "./hessian.js";
+import type { HessianOptions, HessianProblem, PreparedHessian } from "./hessian.js";
+import { prepareHessianIn } from "./linear.js";
 import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
 import { shared } from "./shared.js";
@@ -30,46 +31,58 @@ export interface ScaledHessian {
 
 /**
  * Activation-aware scales (AWQ, Lin et al. 2023, arXiv 2306.00978) for the linears of one stage: s = x̄^r / w̄^(1−r) or x̄^r, x̄ the root of
- * diag H and w̄ a channel's mean |w| beside the largest of its group. r is chosen by what rounding leaves of `samples` in the metric of H + λI; then the
- * best is held against no scales at all, both by GPTQ, and must leave less.
- * Made to be run by `Engine.call`.
- * @param sum XᵀX over all tokens [n, n]
- * @param samples some rows of the linears that share the input [rows, n]
+ * diag H and w̄ a channel's mean |w| beside the largest of its group. r is chosen by what rounding leaves of some rows in the metric of H + λI; then the
+ * best is held against no scales at all, both by GPTQ, and must leave less. All of these are tried side by side in the engine's threads.
+ * @param sum XᵀX over all tokens [n, n]; it is moved
+ * @param weights of the linears that share the input, each [.., n]
  */
 export async function prepareScaled(
-  la: LinearAlgebra, sum: Float32Array, tokens: number, options: HessianOptions, samples: Float32Array, scheme: QuantScheme, producer: Producer,
+  engine: Pick<Engine, "call">, sum: Float32Array<ArrayBuffer>, tokens: number, options: HessianOptions, weights: readonly Float32Array[], scheme: QuantScheme, producer: Producer,
 ): Promise<ScaledHessian> {
-  const plain = await prepareHessian(la, sum, tokens, options);
+  const plain = await prepareHessianIn(engine, sum, tokens, options);
   if ("problem" in plain) return { prepared: plain };
-  const { n } = plain;
-  // What damping and shrinkage add to the diagonal.
-  const added = plain.diagonal.slice();
-  plain.permutation.forEach((channel, p) => (added[channel] -= plain.matrix[p * n + p]));
+  const samples = sampleRows(weights, plain.n);
+  const here = <R>(exportName: string, ...more: readonly unknown[]): Promise<R> => engine.call<R>(import.meta.url, exportName, [plain, samples, scheme, ...more]);
+
+  const tried = Array.from(candidates(plain, samples, samples.length / plain.n, scheme.groupSize, producer.rowOf), (s) => storable(s, producer.norm));
+  const errors = await Promise.all(tried.map((s) => here<number>("roundingError", s)));
+  const least = errors.reduce((a, b) => (b < a ? b : a), Infinity);
+  if (least === Infinity) return { prepared: plain };
+  const best = tried[errors.indexOf(least)];
+
+  const [without, { scaled, loss }] = await Promise.all([here<number>("lossOf"), here<Scaled>("lossOfScaled", best)]);
+  return loss < WORTHWHILE * without ? { prepared: scaled, scales: best, unscaled: plain } : { prepared: plain };
+}
+
+/** What rounding W·diag(s) leaves of W, in the metric of H + λI, for some rows of it [.., n]. Made to be run by `Engine.call`, as those below. */
+export async function roundingError(la: LinearAlgebra, hessian: PreparedHessian, samples: Float32Array, scheme: QuantScheme, s: Float64Array): Promise<number> {
+  const { n, matrix, permutation, diagonal } = hessian;
   const rows = samples.length / n;
+  const { dequantized } = roundToNearest(scaledColumns(samples, s), rows, n, scheme, true, diagonal.map((h, j) => h / s[j] ** 2));
+  // Δ·diag(1/s) in the metric of H is Δ in that of the scaled H.
+  const difference = samples.map((w, i) => w - dequantized[i] / s[i % n]);
+  // What damping and shrinkage add to the diagonal.
+  const added = diagonal.slice();
+  permutation.forEach((channel, p) => (added[channel] -= matrix[p * n + p]));
+  return difference.reduce((sum, d, i) => sum + added[i % n] * d * d, await outputEnergy(la, difference, rows, n, hessian));
+}
 
-  let best: Float64Array<ArrayBuffer> | undefined;
-  let least = Infinity;
-  for (const candidate of candidates(plain, samples, rows, scheme.groupSize, producer.rowOf)) {
-    const s = storable(candidate, producer.norm);
-    const weight = scaledColumns(samples, s);
-    const diagonal = plain.diagonal.map((h, j) => h / s[j] ** 2);
-    const rounded = roundToNearest(weight, rows, n, scheme, true, diagonal);
-    // Δ·diag(1/s) in the metric of H is Δ in that of the scaled H.
-    const difference = samples.map((w, i) => w - rounded.dequantized[i] / s[i % n]);
-    const error = difference.reduce((sum, d, i) => sum + added[i % n] * d * d, await outputEnergy(la, difference, rows, n, plain));
-    if (error < least) {
-      least = error;
-      best = s;
-    }
-  }
-  if (best === undefined) return { prepared: plain };
-
-  const scaled = scaledHessian(plain, best);
+/** What GPTQ leaves of some rows [.., n]. */
+export async function lossOf(la: LinearAlgebra, hessian: PreparedHessian, samples: Float32Array, scheme: QuantScheme): Promise<number> {
   // A few rows are not worth bringing a Hessian to a device.
   const here: LinearAlgebra = { gemm: (product) => la.gemm(product) };
-  const without = await gptq(here, samples, rows, scheme, true, plain);
-  const withScales = await gptq(here, scaledColumns(samples, best), rows, scheme, true, scaled);
-  return withScales.loss < WORTHWHILE * without.loss ? { prepared: scaled, scales: best, unscaled: plain } : { prepared: plain };
+  return (await gptq(here, samples, samples.length / hessian.n, scheme, true, hessian)).loss;
+}
+
+interface Scaled {
+  readonly scaled: PreparedHessian;
+  readonly loss: number;
+}
+
+/** The Hessian of x / s, and what GPTQ leaves of W·diag(s) with it. */
+export async function lossOfScaled(la: LinearAlgebra, plain: PreparedHessian, samples: Float32Array, scheme: QuantScheme, s: Float64Array): Promise<Scaled> {
+  const scaled = scaledHessian(plain, s);
+  return { scaled, loss: await lossOf(la, scaled, scaledColumns(samples, s), scheme) };
 }
 
 /**

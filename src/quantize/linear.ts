@@ -1,6 +1,5 @@
 import type { Engine } from "../engine/engine.js";
 import { InputError } from "../errors.js";
-import { sampleRows, type Producer, type ScaledHessian } from "./awq.js";
 import { heldScale, largestScale, storedOffset, storedScale } from "./grid.js";
 import type { HessianOptions, HessianProblem, PreparedHessian } from "./hessian.js";
 import { findNonFinite, type Matrix } from "./matrix.js";
@@ -57,17 +56,9 @@ interface LinearStats {
 
 /** `prepareHessian` in one of the engine's threads; `sum` is moved there. */
 export function prepareHessianIn(
-  engine: Threads, sum: Float32Array<ArrayBuffer>, tokens: number, options: HessianOptions,
+  engine: Pick<Engine, "call">, sum: Float32Array<ArrayBuffer>, tokens: number, options: HessianOptions,
 ): Promise<PreparedHessian | HessianProblem> {
   return engine.call(new URL("./hessian.js", import.meta.url).href, "prepareHessian", [sum, tokens, options], [sum.buffer]);
-}
-
-/** `prepareScaled` in one of the engine's threads, by some rows of the stage's `weights`; `sum` is moved there. */
-export function prepareScaledIn(
-  engine: Threads, sum: Float32Array<ArrayBuffer>, tokens: number, options: HessianOptions, weights: readonly Float32Array[], scheme: QuantScheme, producer: Producer,
-): Promise<ScaledHessian> {
-  const samples = sampleRows(weights, Math.sqrt(sum.length));
-  return engine.call(new URL("./awq.js", import.meta.url).href, "prepareScaled", [sum, tokens, options, samples, scheme, producer], [sum.buffer, samples.buffer]);
 }
 
 /**

@@ -9,6 +9,7 @@ import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
 import { asChannelsLie } from "./case.js";
 import { activations, gaussians, generator, gram } from "./random.js";
 import { traceOf } from "./reference.js";
+import { threads } from "./threads.js";
 
 const n = 64;
 const rows = 40;
@@ -39,7 +40,7 @@ async function leftBy(sum: Float32Array, weight: Float32Array, hessian: Prepared
 const without = async (sum: Float32Array): Promise<PreparedHessian> => prepared(await prepareHessian(la, sum.slice(), tokens, options));
 
 async function found(sum: Float32Array, weight: Float32Array, producer: Producer = {}, own = scheme) {
-  const { prepared: hessian, ...scaled } = await prepareScaled(la, sum.slice(), tokens, options, weight, own, producer);
+  const { prepared: hessian, ...scaled } = await prepareScaled(threads(1), sum.slice(), tokens, options, [weight], own, producer);
   return { hessian: prepared(hessian), ...scaled };
 }
 
@@ -108,7 +109,7 @@ describe("prepareScaled", () => {
     let [scaled, unscaled] = [0, 0];
     for (const seed of [1, 2, 3]) {
       const weight = gaussians(7 * rows * n, generator(seed));
-      const { hessian, scales } = await found(sum, sampleRows([weight], n));
+      const { hessian, scales } = await found(sum, weight);
       for (let part = 0; part < 7; part++) {
         const own = weight.slice(part * rows * n, (part + 1) * rows * n);
         scaled += await leftBy(sum, own, hessian, scales);
@@ -142,7 +143,7 @@ describe("prepareScaled", () => {
   it("hands on why a Hessian cannot be used", async () => {
     const { sum, weight } = loud(6);
     sum[5] = NaN;
-    expect(await prepareScaled(la, sum, tokens, options, weight, scheme, {})).toEqual({
+    expect(await prepareScaled(threads(1), sum, tokens, options, [weight], scheme, {})).toEqual({
       prepared: { problem: "not finite", detail: "its input holds NaN or infinity: the Hessian is NaN at channels 0 and 5" },
     });
   });

@@ -1,10 +1,9 @@
 import { describe, expect, it } from "vitest";
-import type { Engine } from "#src/engine/engine.js";
-import { Transferring } from "#src/engine/transferring.js";
 import { InputError } from "#src/errors.js";
+import { prepareScaled } from "#src/quantize/awq.js";
 import { dequantize } from "#src/quantize/dequantize.js";
 import type { PreparedHessian } from "#src/quantize/hessian.js";
-import { dividedRows, prepareHessianIn, prepareScaledIn, quantizeLinear } from "#src/quantize/linear.js";
+import { dividedRows, prepareHessianIn, quantizeLinear } from "#src/quantize/linear.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
 import { ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
 import { crossCorrelation, retargeted } from "#src/quantize/retarget.js";
@@ -14,16 +13,7 @@ import { plainLinearAlgebra } from "../engine/plain-linear-algebra.js";
 import { asChannelsLie } from "./case.js";
 import { activations, gaussians, generator, gram } from "./random.js";
 import { traceOf } from "./reference.js";
-
-/** The engine's `call`, without threads: modules are loaded here, and what is said to be moved is. */
-const threads = (parallelism: number): Pick<Engine, "call" | "parallelism"> => ({
-  parallelism,
-  async call<R>(moduleUrl: string, exportName: string, args: readonly unknown[], transfer: readonly ArrayBuffer[] = []): Promise<R> {
-    const module = (await import(moduleUrl)) as Record<string, (...args: unknown[]) => Promise<unknown>>;
-    const result = await module[exportName](plainLinearAlgebra, ...structuredClone(args, { transfer: [...transfer] }));
-    return (result instanceof Transferring ? structuredClone(result.result, { transfer: [...result.buffers] }) : result) as R;
-  },
-});
+import { threads } from "./threads.js";
 
 const n = 64;
 const rows = 200;
@@ -122,7 +112,7 @@ describe("with input scales", () => {
   const louder = gram(activations(tokens, n, random).map((x, i) => (i % n === 7 || i % n === 40 ? 40 * x : x)), tokens, n);
   const scaledHessian = async (order: Order) => {
     const given = louder.slice();
-    const { prepared, scales, unscaled } = await prepareScaledIn(threads(1), given, tokens, { order, groupSize: 16, damp: 0.01 }, [weight.data], scheme, {});
+    const { prepared, scales, unscaled } = await prepareScaled(threads(1), given, tokens, { order, groupSize: 16, damp: 0.01 }, [weight.data], scheme, {});
     expect(given).toHaveLength(0);
     if ("problem" in prepared) throw new Error(prepared.detail);
     return { hessian: prepared, inputScales: scales!, unscaled: unscaled! };
