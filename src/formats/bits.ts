@@ -44,6 +44,9 @@ export function alongColsTransposed(rows: number, cols: number, bits: Bits): Pac
 /** Lines that are packed together where words lie side by side across lines: the fewer, the more often each page of the words is written to. */
 const TILE = 128;
 
+/** Words of each line that are packed for all lines before the next where pairs of lines are packed in place: as many lie apart as a cache keeps. */
+const ACROSS = 96;
+
 /** Words after each line of the scratch: were lines powers of two apart, a cache would keep only some of them. */
 const APART = 16;
 
@@ -63,11 +66,17 @@ export function packBits(codes: Uint8Array<ArrayBuffer>, layout: PackedLayout): 
   const line = new Uint8Array(whole ? 0 : (padded * 32) / bits);
   const quads = whole ? new Uint32Array(codes.buffer, codes.byteOffset, codes.length >> 2) : new Uint32Array(line.buffer);
   const out = new Uint32Array(lines * words);
-  const apart = padded + APART;
-  const scratch = new Uint32Array(TILE * apart);
   let seen = 0;
   if (whole && wordStride === 1) seen = runs.pack(quads, 0, out, 0, out.length);
-  else {
+  else if (whole && wordLineStride === 1 && lines % 2 === 0 && runs.packPair !== undefined) {
+    const perWord = 8 / bits;
+    for (let w = 0; w < words; w += ACROSS) {
+      const count = Math.min(ACROSS, words - w);
+      for (let l = 0; l < lines; l += 2) seen |= runs.packPair(quads, (l * words + w) * perWord, words * perWord, out, w * wordStride + l, wordStride, count);
+    }
+  } else {
+    const apart = padded + APART;
+    const scratch = new Uint32Array(TILE * apart);
     for (let first = 0; first < lines; first += TILE) {
       const tile = Math.min(TILE, lines - first);
       for (let t = 0; t < tile; t++) {

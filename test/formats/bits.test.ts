@@ -64,6 +64,12 @@ describe("packBits", () => {
     expect(sameBytes(packBits(codes, alongRows(2, 64, 4)), packSlowly(codes, 2, 64, 4, false, false))).toBe(true);
   });
 
+  it.each([2, 3, 4] as const)("transposes lines of more words than it packs at a time: %i bits", (bits) => {
+    const codes = randomCodes(4 * 3232, bits, 1);
+    expect(sameBytes(packBits(codes, alongRowsTransposed(4, 3232, bits)), packSlowly(codes, 4, 3232, bits, false, true))).toBe(true);
+    expect(() => packBits(codes.fill(1 << bits, -1), alongRowsTransposed(4, 3232, bits))).toThrow(new Error(`A code does not fit ${bits} bits`));
+  });
+
   it.each([2, 3, 4, 6] as const)("refuses a code that does not fit %i bits", (bits) => {
     const codes = new Uint8Array(40);
     codes[37] = 1 << bits;
