@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { planQuantize, quantize, type QuantizeOptions } from "shardsmith";
-import { DEMO_MODEL } from "../cli/cli.js";
+import { DEMO_MODEL, ONE_CORE, shardsmith } from "../cli/cli.js";
 
 const root = mkdtempSync(join(tmpdir(), "containers-"));
 afterAll(() => { rmSync(root, { recursive: true, force: true }); });
@@ -32,6 +32,19 @@ it.each([
     if (done) break;
   }
   expect(contents(`interrupted ${name}`)).toEqual(expected);
+});
+
+it.each([["gguf", 0], ["onnx", 1]])("is the same to the byte when it was killed: %s, in the layer after layer %i", async (format, layer) => {
+  const { samples, sequenceLength, groupSize, quality, refine } = OPTIONS;
+  const args = ["quantize", DEMO_MODEL, "--json", ...ONE_CORE, "--samples", String(samples), "--sequence-length", String(sequenceLength), "--group-size", String(groupSize),
+    "--quality", quality, "--refine", String(refine), "--format", format, "-o", join(root, `killed ${format}`)];
+  const first = await shardsmith(args, (line, kill) => {
+    if (line.includes(`"type":"layer","layer":${String(layer)},`)) kill("SIGKILL");
+  });
+  expect(first.code).toBe("SIGKILL");
+  const again = await shardsmith(args);
+  expect(again).toMatchObject({ code: 0, stdout: expect.stringContaining('"type":"resume"') as string });
+  expect(contents(`killed ${format}`)).toEqual(contents(format));
 });
 
 it("is as large as planned, and no folder of another kind", async () => {
