@@ -2,8 +2,46 @@ import { func, int, repeat, sum, type Code, type Func } from "../wasm/code.js";
 import { increase, overRows } from "../wasm/rows.js";
 import { workspacesOf } from "../wasm/workspace.js";
 
-// What a descent does to columns of some rows. A column is a contiguous run of all rows, `stride` bytes long; matrices [columns, rows] and vectors are given by
+// What the methods do to columns of some rows. A column is a contiguous run of all rows, `stride` bytes long; matrices [columns, rows] and vectors are given by
 // their addresses. Rows do not influence each other, and each comes out the same whatever stands beside it.
+
+/**
+ * For columns j = 0, 1, … of a panel in turn: w_j −= Σ_{i<j} factor[i, j] · errors_i; then errors_j = (w_j − ŵ_j) · inverses[j] with ŵ_j = scales · q + offsets, q the
+ * integer of lows … highs next to (w_j − offsets) / scales, ŵ_j takes the place of w_j, and codes_j = q − lows.
+ * @param grids [4, rows]: scales, lows, highs, offsets
+ * @param factor the first row, of `width` bytes, and the first column of the panel
+ * @param inverses [columns], of `columns` bytes
+ */
+const round = func(9, ([w, errors, codes, grids, factor, inverses, columns, width, stride], declare) => {
+  const [column, coefficient, j, i, other, scales, lows, highs, offsets] = Array.from({ length: 9 }, () => declare());
+  return overRows(declare, stride, (row, { type, zero, load, store, splat, add, sub, mul, div, min, max, nearest }, vectors) => {
+    const x = vectors.map(() => declare(type));
+    const [by, q, rounded] = Array.from({ length: 3 }, () => declare(type));
+    return [
+      ...scales.set(sum(grids.get, row.get)), ...lows.set(sum(scales.get, stride.get)), ...highs.set(sum(lows.get, stride.get)), ...offsets.set(sum(highs.get, stride.get)),
+      ...column.set(row.get), ...j.set(int(0)),
+      ...repeat(j, int(4), columns.get, [
+        ...vectors.flatMap((at, v) => x[v].set(load(sum(w.get, column.get), at))),
+        ...i.set(int(0)), ...other.set(sum(errors.get, row.get)), ...coefficient.set(sum(factor.get, j.get)),
+        ...repeat(i, int(4), j.get, [
+          ...by.set(splat(coefficient.get)),
+          ...vectors.flatMap((at, v) => x[v].set(sub(x[v].get, mul(by.get, load(other.get, at))))),
+          ...increase(other, stride.get), ...increase(coefficient, width.get),
+        ]),
+        ...vectors.flatMap((at, v) => [
+          ...q.set(nearest(div(sub(x[v].get, load(offsets.get, at)), load(scales.get, at)))),
+          // A sum with zero is never −0, which would show in the weights.
+          ...q.set(max(min(add(q.get, zero), load(highs.get, at)), load(lows.get, at))),
+          ...rounded.set(add(mul(load(scales.get, at), q.get), load(offsets.get, at))),
+          ...store(sum(w.get, column.get), rounded.get, at),
+          ...store(sum(errors.get, column.get), mul(sub(x[v].get, rounded.get), splat(sum(inverses.get, j.get))), at),
+          ...store(sum(codes.get, column.get), sub(q.get, load(lows.get, at)), at),
+        ]),
+        ...increase(column, stride.get),
+      ]),
+    ];
+  });
+});
 
 /**
  * For columns j = 0, 1, … of a panel in turn: gradient_j −= Σ_{i<j} inside[j, i] · change_i; then integers_j moves to integers_j + gradient_j · inverses ·
@@ -90,7 +128,7 @@ const add = func(3, ([to, from, bytes], declare) =>
   overRows(declare, bytes, (row, lanes, vectors) =>
     vectors.flatMap((at) => lanes.store(sum(to.get, row.get), lanes.add(lanes.load(sum(to.get, row.get), at), lanes.load(sum(from.get, row.get), at)), at))));
 
-export const DESCENT_KERNELS = { move, dot, stretch, add } satisfies Record<string, Func>;
+export const COLUMN_KERNELS = { round, move, dot, stretch, add } satisfies Record<string, Func>;
 
-/** Where descents keep what their kernels work on. */
-export const descentWorkspaces = workspacesOf(DESCENT_KERNELS);
+/** Where methods keep what their kernels work on. */
+export const columnWorkspaces = workspacesOf(COLUMN_KERNELS);

@@ -1,12 +1,12 @@
 import type { LinearAlgebra } from "../engine/engine.js";
 import { partOf, residentOf } from "../engine/resident.js";
+import { columnWorkspaces } from "./column-kernels.js";
 import type { PreparedHessian } from "./hessian.js";
-import { MAGIC } from "./rounding.js";
 import { emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { GridChooser } from "./search.js";
 import { chooseSteps, gridUnit, storeSteps, type Steps } from "./super-block.js";
-import { BLOCK, PANEL, subtract } from "./sweep.js";
+import { BLOCK, PANEL } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
 /** Rows whose grids are chosen together, so that columns are read in runs. */
@@ -34,8 +34,13 @@ export async function gptq(
   for (let p = 0; p < n; p++) if (deadChannels.has(permutation[p])) w.fill(0, p * rows, (p + 1) * rows);
   const codes = new Uint8Array(n * rows);
   const importance = Float64Array.from(permutation, (channel) => diagonal[channel]);
-  const grids = new GroupGrids(scheme, search, rows, out);
-  const errors = new Float32Array(Math.min(BLOCK, n) * rows);
+  const workspace = columnWorkspaces.take();
+  const { kernels } = workspace;
+  const at = workspace.views({
+    panel: PANEL * rows, codes: PANEL * rows, errors: Math.min(BLOCK, n) * rows, grids: 4 * rows, losses: rows, inside: Math.min(BLOCK, n) ** 2, inverses: PANEL,
+  });
+  const { errors } = at;
+  const grids = new GroupGrids(scheme, search, rows, out, at.grids);
 
   let loss = 0;
   const coefficients = { n, matrix: factor, key: `${hessian.id} factor` };
@@ -45,17 +50,22 @@ export async function gptq(
     // A group, or super-block, that begins here is looked at whole.
     await rest.fetch(start, Math.max(end, ...[unit, size].filter((length) => start % length === 0).map((length) => start + length)));
     // Copies of the factor's rows: a matrix product wants contiguous operands, and engines refuse shared memory.
-    const inside = partOf(coefficients, start, end, start, end);
+    const width = end - start;
+    at.inside.set(partOf(coefficients, start, end, start, end));
     for (let from = start, to; from < end; from = to) {
-      to = Math.min(end, cut(from, PANEL, size, size, n));
-      for (let p = from; p < to; p++) {
-        if (p % unit === 0) grids.chooseSteps(w, p, placeOf(p, unit));
-        if (p % size === 0) grids.choose(w, p, importance, placeOf(p, size));
-        const width = end - start;
-        const row = (p - start) * width - start;
-        loss += roundColumn(w, codes, errors, grids, p * rows, (p - start) * rows, rows, inside[row + p]);
-        for (let c = p + 1; c < to; c++) subtract(w, c * rows, errors, (p - start) * rows, rows, inside[row + c]);
-      }
+      if (from % unit === 0) grids.chooseSteps(w, from, placeOf(from, unit));
+      if (from % size === 0) grids.choose(w, from, importance, placeOf(from, size));
+      to = Math.min(end, from + PANEL, from - (from % size) + size);
+      const columns = to - from;
+      const first = from - start;
+      for (let j = 0; j < columns; j++) at.inverses[j] = 1 / at.inside[(first + j) * (width + 1)];
+      at.panel.set(w.subarray(from * rows, to * rows));
+      const ofPanel = errors.byteOffset + 4 * first * rows;
+      kernels.round(at.panel.byteOffset, ofPanel, at.codes.byteOffset, at.grids.byteOffset, at.inside.byteOffset + 4 * first * (width + 1), at.inverses.byteOffset, 4 * columns, 4 * width, 4 * rows);
+      w.set(at.panel.subarray(0, columns * rows), from * rows);
+      codes.set(at.codes.subarray(0, columns * rows), from * rows);
+      kernels.dot(at.losses.byteOffset, ofPanel, ofPanel, columns, 4 * rows);
+      for (let r = 0; r < rows; r++) loss += at.losses[r];
       if (to < end) {
         await la.gemm({
           m: end - to, n: rows, k: to - from, transA: true, alpha: -1, beta: 1,
@@ -66,6 +76,7 @@ export async function gptq(
     if (end < n) await rest.subtract(start, errors.subarray(0, (end - start) * rows), end);
   }
   await rest.release();
+  columnWorkspaces.give(workspace);
 
   untranspose(w, out.dequantized, rows, permutation);
   untranspose(codes, out.codes, rows, permutation);
@@ -88,12 +99,8 @@ function cut(start: number, limit: number, groupSize: number, unit: number, n: n
   return Math.min(start + limit, next(groupSize));
 }
 
-/** The grids of one group over all rows of the slab, as doubles for the loops. They go into the result as they are chosen. */
+/** Chooses the grids of one group over all rows of the slab. They go into the result as they are chosen. */
 class GroupGrids {
-  readonly scales: Float64Array;
-  readonly lows: Float64Array;
-  readonly offsets: Float64Array;
-  readonly span: number;
   readonly #scheme: QuantScheme;
   readonly #rows: number;
   readonly #out: RoundedRows;
@@ -101,11 +108,8 @@ class GroupGrids {
   /** By row, of the super-block under way. */
   readonly #steps: Steps[] = [];
 
-  constructor(scheme: QuantScheme, search: boolean, rows: number, out: RoundedRows) {
-    this.scales = new Float64Array(rows);
-    this.lows = new Float64Array(rows);
-    this.offsets = new Float64Array(rows);
-    this.span = 2 ** scheme.bits - 1;
+  /** @param chosen where they go as the kernel wants them: scales, lows, highs, offsets [4, rows] */
+  constructor(scheme: QuantScheme, search: boolean, rows: number, out: RoundedRows, private readonly chosen: Float32Array) {
     this.#scheme = scheme;
     this.#rows = rows;
     this.#out = out;
@@ -133,9 +137,11 @@ class GroupGrids {
     for (const [r, weights] of this.#gathered(w, p, size)) {
       if (this.#steps.length > 0) chooser.steps = this.#steps[r];
       chooser.choose(weights);
-      this.scales[r] = chooser.scale;
-      this.lows[r] = 0 - chooser.zero; // −0 would show in the weights
-      this.offsets[r] = chooser.offset;
+      const low = 0 - chooser.zero; // −0 would show in the weights
+      this.chosen[r] = chooser.scale;
+      this.chosen[this.#rows + r] = low;
+      this.chosen[2 * this.#rows + r] = low + 2 ** this.#scheme.bits - 1;
+      this.chosen[3 * this.#rows + r] = chooser.offset;
       scales[r * groups + place] = chooser.scale;
       zeros[r * groups + place] = chooser.zero;
       if (offsets) offsets[r * groups + place] = chooser.offset;
@@ -154,28 +160,4 @@ class GroupGrids {
       for (let i = 0; i < count; i++) yield [r0 + i, tile[i]];
     }
   }
-}
-
-/** Rounds one column in place, leaving its codes and its errors over the factor's diagonal; returns their squares' sum. */
-function roundColumn(
-  w: Float32Array, codes: Uint8Array, errors: Float32Array, grids: GroupGrids, at: number, errorsAt: number, rows: number, pivot: number,
-): number {
-  const { scales, lows, offsets, span } = grids;
-  let loss = 0;
-  for (let r = 0; r < rows; r++) {
-    const x = w[at + r];
-    const scale = scales[r];
-    const low = lows[r];
-    const high = low + span;
-    const offset = offsets[r];
-    let q = (x - offset) / scale + MAGIC - MAGIC;
-    q = q < low ? low : q > high ? high : q;
-    const y = Math.fround(scale * q + offset);
-    const error = (x - y) / pivot;
-    codes[at + r] = q - low;
-    w[at + r] = y;
-    errors[errorsAt + r] = error;
-    loss += error * error;
-  }
-  return loss;
 }

@@ -1,19 +1,17 @@
 import type { LinearAlgebra } from "../engine/engine.js";
 import { partOf, residentOf, type Coefficients, type Resident } from "../engine/resident.js";
 import type { Workspace } from "../wasm/workspace.js";
-import { descentWorkspaces, type DESCENT_KERNELS } from "./descent-kernels.js";
+import { columnWorkspaces, type COLUMN_KERNELS } from "./column-kernels.js";
 import { heldScale, NO_OFFSET, storedOffset, storedScale } from "./grid.js";
 import type { PreparedHessian } from "./hessian.js";
 import { copyRows, emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { gridUnit, steppedOffset, steppedScale, stepsAt, type Steps } from "./super-block.js";
-import { BLOCK } from "./sweep.js";
+import { BLOCK, PANEL } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
 /** Sweeps after which the gradients, kept up to date in float32, are computed anew. */
 const RENEW = 8;
-/** Columns of a group between two updates of the rest of it. */
-const PANEL = 64;
 /** The first sweep's noise in steps of the grid, where sweeps are enough for it to die away; its square falls evenly, to 0 in the last. */
 const NOISE = 0.12;
 const ENOUGH_SWEEPS = 8;
@@ -93,7 +91,7 @@ class Descent {
   readonly #lows: Float64Array;
   readonly #offsets: Float64Array;
   readonly #start: RoundedRows;
-  readonly #workspace: Workspace<keyof typeof DESCENT_KERNELS> = descentWorkspaces.take();
+  readonly #workspace: Workspace<keyof typeof COLUMN_KERNELS> = columnWorkspaces.take();
   readonly #at: Views;
 
   constructor(la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian, start: RoundedRows) {
@@ -335,7 +333,7 @@ class Descent {
     }
     untranspose(codes, out.codes, rows, permutation);
     untranspose(values, out.dequantized, rows, permutation);
-    descentWorkspaces.give(this.#workspace);
+    columnWorkspaces.give(this.#workspace);
     for (let r = 0; r < rows; r++) {
       if (after[r] <= before[r]) continue;
       after[r] = before[r]!;

@@ -53,6 +53,7 @@ export interface Lanes {
   readonly add: (a: Code, b: Code) => Code;
   readonly sub: (a: Code, b: Code) => Code;
   readonly mul: (a: Code, b: Code) => Code;
+  readonly div: (a: Code, b: Code) => Code;
   /** Of numbers: what comes of NaN is left open, for which reason it is one instruction. */
   readonly min: (a: Code, b: Code) => Code;
   readonly max: (a: Code, b: Code) => Code;
@@ -62,11 +63,11 @@ export interface Lanes {
 
 export const F32X4: Lanes = lanes(0x7b, 16, {
   load: vector(0x00), store: vector(0x0b), splat: vector(0x09), zero: [0x43, 0, 0, 0, 0, ...vector(0x13)],
-  add: vector(0xe4), sub: vector(0xe5), mul: vector(0xe6), min: vector(0xea), max: vector(0xeb), nearest: vector(0x6a),
+  add: vector(0xe4), sub: vector(0xe5), mul: vector(0xe6), div: vector(0xe7), min: vector(0xea), max: vector(0xeb), nearest: vector(0x6a),
 });
 export const F32: Lanes = lanes(0x7d, 4, {
   load: [0x2a], store: [0x38], splat: [0x2a], zero: [0x43, 0, 0, 0, 0],
-  add: [0x92], sub: [0x93], mul: [0x94], min: [0x96], max: [0x97], nearest: [0x90],
+  add: [0x92], sub: [0x93], mul: [0x94], div: [0x95], min: [0x96], max: [0x97], nearest: [0x90],
 });
 
 function vector(opcode: number): number[] {
@@ -82,7 +83,7 @@ function lanes(type: Lanes["type"], bytes: number, op: Readonly<Record<Exclude<k
     load: (address, offset = 0) => [...address, ...op.load, ...place(offset)],
     store: (address, value, offset = 0) => [...address, ...value, ...op.store, ...place(offset)],
     splat: (address) => [...address, ...op.splat, ...place(0)],
-    add: two("add"), sub: two("sub"), mul: two("mul"), min: two("min"), max: two("max"),
+    add: two("add"), sub: two("sub"), mul: two("mul"), div: two("div"), min: two("min"), max: two("max"),
     nearest: (a) => [...a, ...op.nearest],
   };
 }
