@@ -13,6 +13,8 @@ import type { Method, Recipe, Slab, SlabArgs } from "./slab.js";
 
 /** Fewer rows than this are not worth another thread. */
 const LEAST_ROWS = 64;
+/** Weights that a thread works on at a time, 64 MB of them in float32: it needs several times as much, and WebAssembly holds no more than 4 GB. */
+const MOST_WEIGHTS = 1 << 24;
 
 type Threads = Pick<Engine, "call" | "parallelism">;
 
@@ -72,7 +74,7 @@ export async function quantizeLinear(engine: Threads, weight: Matrix, options: L
   if (bad >= 0) throw new InputError(`${name}: the weight at row ${firstRow + Math.floor(bad / cols)}, column ${bad % cols} is ${weight.data[bad]}`);
 
   const slabs = await Promise.all(
-    splitRows(rows, engine.parallelism).map(([from, to]) => {
+    splitRows(rows, cols, engine.parallelism).map(([from, to]) => {
       const part = weight.data.slice(from * cols, to * cols);
       const args: SlabArgs = {
         method, weight: part, rows: to - from, inFeatures: cols, scheme, recipe, ...(hessian && { hessian }), ...(retarget && { retarget }), ...(inputScales && { inputScales }),
@@ -119,9 +121,10 @@ export function dividedRows(linear: QuantizedLinear, s: Float64Array): Quantized
   };
 }
 
-/** Row ranges for `threads` threads, as even as whole rows allow. */
-export function splitRows(rows: number, threads: number): [number, number][] {
-  const count = Math.max(1, Math.min(threads, Math.floor(rows / LEAST_ROWS)));
+/** Row ranges of a matrix [rows, cols] for `threads` threads, as even as whole rows allow; several for each where they would be too much for a thread's memory. */
+export function splitRows(rows: number, cols: number, threads: number): [number, number][] {
+  const turns = Math.ceil((rows * cols) / threads / MOST_WEIGHTS);
+  const count = Math.max(1, Math.min(threads * turns, Math.floor(rows / LEAST_ROWS)));
   return Array.from({ length: count }, (_, i) => [Math.floor((i * rows) / count), Math.floor(((i + 1) * rows) / count)]);
 }
 

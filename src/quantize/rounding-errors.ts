@@ -48,7 +48,7 @@ export async function roundingErrors(
 ): Promise<RoundingErrors> {
   const { rows, cols } = weight;
   const parts = await Promise.all(
-    splitRows(rows, engine.parallelism).map(([from, to]) => {
+    splitRows(rows, cols, engine.parallelism).map(([from, to]) => {
       const data = weight.data.slice(from * cols, to * cols);
       const slab: Matrix = { rows: to - from, cols, data };
       return engine.call<RoundingErrors>(new URL("./rounding-errors.js", import.meta.url).href, "roundSlab", [slab, schemes, hessian, keep], [data.buffer]);

@@ -3,7 +3,7 @@ import { InputError } from "#src/errors.js";
 import { prepareScaled } from "#src/quantize/awq.js";
 import { dequantize } from "#src/quantize/dequantize.js";
 import type { PreparedHessian } from "#src/quantize/hessian.js";
-import { dividedRows, prepareHessianIn, quantizeLinear } from "#src/quantize/linear.js";
+import { dividedRows, prepareHessianIn, quantizeLinear, splitRows } from "#src/quantize/linear.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
 import { ORDERS, type Order, type QuantScheme } from "#src/quantize/scheme.js";
 import { crossCorrelation, retargeted } from "#src/quantize/retarget.js";
@@ -156,6 +156,14 @@ describe("with input scales", () => {
     expect(linear).toEqual(directly.linear);
     expect(dequantized).toEqual(directly.dequantized);
   });
+});
+
+it("splits rows evenly over threads, never into few rows, and not into more weights than a thread can hold", () => {
+  expect(splitRows(100, 576, 2)).toEqual([[0, 100]]);
+  expect(splitRows(192, 576, 2)).toEqual([[0, 96], [96, 192]]);
+  const parts = splitRows(28672, 8192, 8);
+  expect(parts).toHaveLength(16);
+  expect(parts.every(([from, to], i) => (to - from) * 8192 < 2 ** 24 && from === (parts[i - 1]?.[1] ?? 0))).toBe(true);
 });
 
 describe("dividedRows", () => {
