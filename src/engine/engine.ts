@@ -16,8 +16,11 @@ export interface Activations {
 export interface Engine {
   /** What computes, for the report: name, version, threads. */
   readonly description: string;
-  /** Compiles a graph (once for all graphs alike) and binds its weights, which are moved to the engine. */
-  prepare(graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<PreparedGraph>;
+  /**
+   * Compiles a graph (once for all graphs alike) and binds its weights, which are moved to the engine.
+   * @param beside how many graphs are to run at a time, this one included: each has its share of the engine. Default 1
+   */
+  prepare(graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>, beside?: number): Promise<PreparedGraph>;
   /**
    * A new, zero accumulator of XᵀX for X [.., n]. It, and its `finish`, throw `DeviceLost` where a device failed beside which the engine goes on: then
    * another is to be made, for all that was added to this one.

@@ -199,7 +199,8 @@ export function secondsOf(run: PreparedRun, { flops, threads, hessian: onGpu }: 
 export function needsOf(run: PreparedRun, threads: number): Needs {
   const { decoder, settings, plan, checkpoint, bytes } = run;
   const { tokens, sequenceLength } = calibrationTokens(run);
-  const base = BASE_BYTES + THREAD_BYTES * threads;
+  // The second stream has a worker of its own.
+  const base = BASE_BYTES + THREAD_BYTES * (threads + Math.min(threads, streamsOf(settings)) - 1);
   const largest = Math.max(...plan.linears.map(({ scheme, outFeatures, inFeatures }) => (scheme === undefined ? 0 : outFeatures * inFeatures)));
   const layer = Math.max(...plan.layers.map((names) => names.reduce((sum, name) => sum + checkpoint.tensors.get(name)!.end - checkpoint.tensors.get(name)!.start, 0)));
   const kept = checkpoint.source.hub !== undefined && settings.targetBits !== undefined ? run.sourceBytes : 0;

@@ -39,12 +39,12 @@ export async function quantizeLayer(
     const passages: Passage[] = [];
     let gathered: Gathered | undefined;
     try {
-      for (const [i, from] of states.entries()) {
-        // A stage that leaves nothing, and at whose input nobody looks, need not be run.
-        if (looks && i >= (gathering?.streams ?? 0)) continue;
+      // A stage that leaves nothing, and at whose input nobody looks, need not be run.
+      const ran = looks ? states.slice(0, gathering?.streams ?? 0) : states;
+      for (const [i, from] of ran.entries()) {
         const weights = await run.watch.time("read", () => weightsOf(stage, readerOf(run.checkpoint, seen, i)));
         const next = looks ? from : last ? into![i] : run.spool(stage.name, i, stateWidth(stage));
-        passages.push(new Passage(run, stage, await run.engine.prepare(stage.graph, weights), from, next));
+        passages.push(new Passage(run, stage, await run.engine.prepare(stage.graph, weights, ran.length), from, next));
       }
       await runStage(run, stage, passages, gathering);
       const finish = (whole: Gathering): Promise<Gathered> => run.watch.time("hessian", () => whole.finish());

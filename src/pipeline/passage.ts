@@ -31,8 +31,8 @@ export function onlyLooks(stage: Stage): boolean {
 export async function runStage(run: LayerRun, stage: Stage, passages: readonly Passage[], gathering: Gathering | undefined): Promise<void> {
   for (let batch = 0; batch < run.batches; batch += 1) {
     run.signal?.throwIfAborted();
-    const all: BatchState[] = [];
-    for (const passage of passages) all.push(await passage.run(batch));
+    const states = await run.watch.time("read", () => Promise.all(passages.map((passage) => passage.next(batch))));
+    const all = await run.watch.time("forward", () => Promise.all(passages.map((passage, i) => passage.run(states[i]))));
     if (gathering !== undefined) {
       const xs = await run.watch.time("hessian", () => gathering.add(all.slice(0, gathering.streams).map((values) => values[stage.x!])));
       xs.forEach((x, i) => (all[i][stage.x!] = x));
@@ -62,14 +62,17 @@ export class Passage {
     this.coming = this.take(0);
   }
 
-  /** Everything that goes into the stage and comes out of it, by name. */
-  async run(batch: number): Promise<BatchState> {
-    const { watch, batches } = this.layer;
-    const state = await watch.time("read", () => this.coming.state);
+  /** What goes into the stage. The batch after it is read ahead, while the engine computes. */
+  async next(batch: number): Promise<BatchState> {
+    const state = await this.coming.state;
     this.held = this.coming.held;
-    // Read ahead while the engine computes.
-    if (batch + 1 < batches) this.coming = this.take(batch + 1);
-    const { inputs, outputs, device, trouble } = await watch.time("forward", () => this.graph.run(state));
+    if (batch + 1 < this.layer.batches) this.coming = this.take(batch + 1);
+    return state;
+  }
+
+  /** Everything that goes into the stage and comes out of it, by name. */
+  async run(state: BatchState): Promise<BatchState> {
+    const { inputs, outputs, device, trouble } = await this.graph.run(state);
     this.device = device;
     if (trouble !== undefined) this.layer.onWarning(`${this.stage.name}: ${trouble}`);
     return { ...inputs, ...outputs };

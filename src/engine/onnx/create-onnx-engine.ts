@@ -3,6 +3,7 @@ import { checked, checkedPair } from "../checked.js";
 import type { Activations, CrossHessianAccumulator, Engine, GatheredHessian, GraphOutcome, HessianAccumulator, PreparedGraph } from "../engine.js";
 import type { Graph } from "../graph.js";
 import { Buffers } from "./buffers.js";
+import { Lanes } from "./lanes.js";
 import type { GraphRun, NamedActivations } from "./graphs.js";
 import { Pool } from "./pool.js";
 import { Thread } from "../threads/thread.js";
@@ -16,11 +17,13 @@ export interface OnnxEngineOptions {
 }
 
 /**
- * An engine on ONNX Runtime's CPU kernels, in a worker thread; `call`s run in threads of their own, one core each.
+ * An engine on ONNX Runtime's CPU kernels, in a worker thread, or several for graphs that run side by side; `call`s run in threads of their own, one core each.
  * @throws {InputError} when ONNX Runtime's native binding does not load here, with the way out
  */
 export async function createOnnxEngine({ threads = availableParallelism() }: OnnxEngineOptions = {}): Promise<Engine> {
-  const worker = new Thread(new URL("./worker.js", import.meta.url), { threads });
+  const open = (): Thread => new Thread(new URL("./worker.js", import.meta.url), { threads });
+  const worker = open();
+  const lanes = new Lanes(worker, threads, open);
   const version = await worker.request<string>("version", []).catch(async (error: unknown) => {
     await worker.close();
     throw error;
@@ -33,10 +36,11 @@ export async function createOnnxEngine({ threads = availableParallelism() }: Onn
     description: `ONNX Runtime ${version} on the CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`,
     parallelism: pool.size,
 
-    async prepare(graph, weights) {
+    async prepare(graph, weights, beside = 1) {
       const id = nextId++;
-      await worker.request("prepare", [id, graph, weights], [...weights.values()].map(({ buffer }) => buffer));
-      return preparedGraph(worker, buffers, graph, id);
+      const lane = lanes.next(beside);
+      await lane.worker.request("prepare", [id, graph, weights, lane.threads], [...weights.values()].map(({ buffer }) => buffer));
+      return preparedGraph(lane.worker, buffers, graph, id);
     },
 
     async hessian(n) {
@@ -58,7 +62,7 @@ export async function createOnnxEngine({ threads = availableParallelism() }: Onn
     recycle: ({ data }) => buffers.give(data.buffer),
 
     async close() {
-      await Promise.all([worker.close(), pool.close()]);
+      await Promise.all([lanes.close(), pool.close()]);
     },
   };
 }

@@ -53,12 +53,12 @@ export async function forwardOnWebGpu(engine: Engine, { gpu, strict = false }: F
   return {
     ...engine,
     description: `${engine.description}${FORWARD_BY}`,
-    async prepare(graph, weights): Promise<PreparedGraph> {
+    async prepare(graph, weights, beside): Promise<PreparedGraph> {
       const kind = JSON.stringify(canonical(graph).alike);
-      if (failed || wrong.has(kind)) return engine.prepare(graph, weights);
+      if (failed || wrong.has(kind)) return engine.prepare(graph, weights, beside);
       const copies = new Map([...weights].map(([name, values]) => [name, values.slice()]));
       // It takes memory, but no time.
-      const own = await engine.prepare(graph, weights);
+      const own = await engine.prepare(graph, weights, beside);
       const id = nextId++;
       let trouble = await thread.request("prepare", [id, graph, copies], [...copies.values()].map(({ buffer }) => buffer)).then(
         () => undefined,

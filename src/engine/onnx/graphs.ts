@@ -17,6 +17,7 @@ export interface GraphRun {
 
 interface Prepared {
   readonly alike: Graph;
+  readonly threads: number;
   /** A name in the caller's graph → the session's. */
   readonly nameOf: ReadonlyMap<string, string>;
   readonly weights: Readonly<Record<string, Tensor>>;
@@ -27,14 +28,13 @@ export class Graphs {
   readonly #sessions = new Map<string, Promise<Session>>();
   readonly #prepared = new Map<number, Prepared>();
 
-  constructor(private readonly threads: number) {}
-
-  async prepare(id: number, graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>): Promise<void> {
+  /** @param threads on which it is to run */
+  async prepare(id: number, graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>, threads: number): Promise<void> {
     const { Tensor } = await loadRuntime();
     const { alike, nameOf } = canonical(graph);
-    if (!attends(alike)) await this.#session(alike, 1);
+    if (!attends(alike)) await this.#session(alike, threads, 1);
     this.#prepared.set(id, {
-      alike, nameOf,
+      alike, threads, nameOf,
       weights: Object.fromEntries(graph.weights.map(({ name, shape }) => {
         const data = weights.get(name);
         if (data === undefined) throw new Error(`The graph's weight ${name} is missing.`);
@@ -48,21 +48,21 @@ export class Graphs {
     const { Tensor } = await loadRuntime();
     const prepared = this.#prepared.get(id);
     if (prepared === undefined) throw new Error("The graph was released.");
-    const { alike, nameOf, weights } = prepared;
+    const { alike, threads, nameOf, weights } = prepared;
     const [{ tokens }] = Object.values(inputs);
     const tensors = (named: NamedActivations) => Object.fromEntries(Object.entries(named).map(([name, a]) =>
       [nameOf.get(name)!, new Tensor("float32", a.data, [a.batch, a.tokens, a.width])]));
     const pieces = attends(alike) ? piecesOf(tokens) : 1;
     const fed: Tensors = attends(alike) ? { [POSITIONS]: new Tensor("float32", positionsOf(tokens), [tokens]), ...(pieces > 1 && { [CUTS]: new Tensor("int64", cutsOf(tokens, pieces), [pieces + 1]) }) } : {};
-    const session = await this.#session(alike, pieces);
+    const session = await this.#session(alike, threads, pieces);
     await session.run({ ...tensors(inputs), ...weights, ...fed }, tensors(outputs));
     return transferring({ inputs, outputs }, [inputs, outputs].flatMap((named) => Object.values(named).map(({ data }) => data.buffer)));
   }
 
   /** Lengths at which attention goes in as many pieces share a session. */
-  #session(alike: Graph, pieces: number): Promise<Session> {
-    const key = JSON.stringify([alike, pieces]);
-    const session = this.#sessions.get(key) ?? compile(lower(alike, CPU_DIALECT, pieces), this.threads);
+  #session(alike: Graph, threads: number, pieces: number): Promise<Session> {
+    const key = JSON.stringify([alike, threads, pieces]);
+    const session = this.#sessions.get(key) ?? compile(lower(alike, CPU_DIALECT, pieces), threads);
     this.#sessions.set(key, session);
     return session;
   }

@@ -6,7 +6,7 @@ import { serve } from "../threads/serve.js";
 
 /** The thread that runs graphs and Hessians: `run()` of ONNX Runtime blocks its event loop, not the caller's. */
 const { threads } = workerData as { readonly threads: number };
-const graphs = new Graphs(threads);
+const graphs = new Graphs();
 const hessians = new Hessians(threads);
 
 serve({

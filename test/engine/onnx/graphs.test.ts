@@ -106,6 +106,20 @@ const layer = (suffix = ""): Graph => {
 };
 
 describe("a whole layer", () => {
+  it("gives the same bits side by side with others as alone", async () => {
+    const alone = await engine.prepare(layer(), weightsOf(layer()));
+    const few = await createOnnxEngine({ threads: 3 });
+    const beside = [await few.prepare(layer(), weightsOf(layer()), 2), await few.prepare(layer(), weightsOf(layer()), 2), await few.prepare(layer(), weightsOf(layer()))];
+    const seeds = [5, 6, 7];
+    const outcomes = await Promise.all(beside.map((graph, i) => graph.run({ h: activations(2, 30, 64, seeds[i]) })));
+    for (const [i, { inputs, outputs }] of outcomes.entries()) {
+      expect(inputs["h"]).toEqual(activations(2, 30, 64, seeds[i]));
+      expect(outputs).toEqual((await alone.run({ h: activations(2, 30, 64, seeds[i]) })).outputs);
+    }
+    await few.close();
+    await expect(beside[1].run({ h: activations(2, 30, 64, 5) })).rejects.toThrow("The engine was closed.");
+  });
+
   it("is what plain loops make, its inner values too", () => runBeside(layer(), 3, 17));
 
   it("gives the same bits for the same input, whatever ran between and whoever else has the same graph", async () => {
