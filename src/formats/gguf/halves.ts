@@ -1,6 +1,6 @@
 import { InputError } from "../../errors.js";
 import type { QuantizedLinear } from "../../quantize/quantized-linear.js";
-import { fromFloat32, toFloat32 } from "../../safetensors/floats.js";
+import { fromFloat32, roundToDtype, toFloat32 } from "../../safetensors/floats.js";
 import { BLOCK_WEIGHTS } from "./nibbles.js";
 
 /**
@@ -17,14 +17,20 @@ export function halvesOfBlocks(values: Float32Array, { inFeatures, scheme: { gro
   return blocks;
 }
 
+/** Float32 values from 2^-14 to below 2^16 are float16 as they are where these bits of theirs are zero. */
+const BEYOND_HALF = 0x1fff;
+const LEAST = 0x3880_0000;
+const BEYOND_MOST = 0x4780_0000;
+
 /** Values as float16 bits. Throws `InputError` where float16 cannot hold one. */
 export function halvesOf(values: Float32Array, what: string): Uint16Array {
-  const bytes = fromFloat32(values, "F16");
-  const held = toFloat32(bytes, "F16");
-  for (let i = 0; i < values.length; i++) {
-    if (values[i] !== held[i]) throw new InputError(`${what}: ${String(values[i])} at ${String(i)} does not fit F16`);
+  const bits = new Int32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < bits.length; i++) {
+    const magnitude = bits[i] & 0x7fff_ffff;
+    const held = (magnitude & BEYOND_HALF) === 0 && magnitude >= LEAST && magnitude < BEYOND_MOST;
+    if (!held && values[i] !== roundToDtype(values[i], "F16")) throw new InputError(`${what}: ${String(values[i])} at ${String(i)} does not fit F16`);
   }
-  return new Uint16Array(bytes.buffer);
+  return new Uint16Array(fromFloat32(values, "F16").buffer);
 }
 
 /** Every `stride`-th halfword from `first` on, as float32. Throws `InputError` where one is not finite. */

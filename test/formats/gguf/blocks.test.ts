@@ -4,9 +4,11 @@ import { describe, expect, it } from "vitest";
 import { gguf } from "#src/formats/gguf.js";
 import { BLOCK_TYPES } from "#src/formats/gguf/block-types.js";
 import { packedIn } from "#src/formats/gguf/blocks.js";
+import { halvesOf } from "#src/formats/gguf/halves.js";
 import { integerZeros } from "#src/formats/integer-zeros.js";
 import { dequantize } from "#src/quantize/dequantize.js";
 import type { QuantizedLinear } from "#src/quantize/quantized-linear.js";
+import { toFloat32 } from "#src/safetensors/floats.js";
 import { parseHeader } from "#src/safetensors/header.js";
 import { quantizedLinears } from "../random-linear.js";
 
@@ -72,6 +74,16 @@ describe("a linear of ours", () => {
     expect(() => packedOf(linear)).toThrow("the scales of l: 9.999999682655225e-21 at 0 does not fit F16");
     expect(() => packedOf({ ...linear, scales: Float32Array.of(1), codes: linear.codes.fill(16) })).toThrow("A code does not fit 4 bits");
   });
+});
+
+it("values are held where they are a float16, and not where they lie beside one", () => {
+  const halves = Uint16Array.from({ length: 1 << 16 }, (_, half) => half).filter((half) => (half & 0x7c00) !== 0x7c00);
+  const values = toFloat32(new Uint8Array(halves.buffer), "F16");
+  expect(Buffer.compare(Buffer.from(halvesOf(values, "values").buffer), Buffer.from(halves.buffer))).toBe(0);
+  for (let i = 0; i < values.length; i += 31) {
+    const beside = new Float32Array(Int32Array.of(new Int32Array(values.buffer)[i] + 1).buffer);
+    expect(() => halvesOf(beside, "values")).toThrow(`values: ${String(beside[0])} at 0 does not fit F16`);
+  }
 });
 
 it("blocks that hold no number are refused", () => {
