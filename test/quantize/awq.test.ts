@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { foldedNorm, prepareScaled, sampleRows, scaledColumns, type Producer } from "#src/quantize/awq.js";
+import { foldedNorm, lossOfScaled, prepareScaled, roundingError, sampleRows, scaledColumns, type Producer } from "#src/quantize/awq.js";
 import { gptq } from "#src/quantize/gptq.js";
 import { prepareHessian, type PreparedHessian } from "#src/quantize/hessian.js";
+import { roundToNearest } from "#src/quantize/rtn.js";
 import type { QuantScheme } from "#src/quantize/scheme.js";
 import { roundAllToDtype, roundToDtype, type FloatDtype } from "#src/safetensors/floats.js";
 import { plainLinearAlgebra as la } from "../engine/plain-linear-algebra.js";
@@ -30,11 +31,13 @@ const prepared = (hessian: Awaited<ReturnType<typeof prepareHessian>>): Prepared
   return hessian;
 };
 
+const nested = (values: ArrayLike<number>, count: number): number[][] => Array.from({ length: count }, (_, r) => Array.from({ length: n }, (_v, j) => values[r * n + j]));
+
 /** What GPTQ leaves of a token's output, in the metric of the inputs as they are and of λ, in doubles. */
 async function leftBy(sum: Float32Array, weight: Float32Array, hessian: PreparedHessian, s: ArrayLike<number> = new Float64Array(n).fill(1), own = scheme): Promise<number> {
   const { dequantized } = await gptq(la, weight.map((w, i) => w * s[i % n]), rows, own, true, hessian);
-  const difference = Array.from({ length: rows }, (_, r) => Array.from({ length: n }, (_v, j) => weight[r * n + j] - dequantized[r * n + j] / s[j]));
-  return traceOf(difference, Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_v, j) => sum[i * n + j] / tokens + (i === j ? hessian.lambda : 0))));
+  const difference = nested(weight.map((w, i) => w - dequantized[i] / s[i % n]), rows);
+  return traceOf(difference, nested(sum.map((h, i) => h / tokens + (i % (n + 1) === 0 ? hessian.lambda : 0)), n));
 }
 
 const without = async (sum: Float32Array): Promise<PreparedHessian> => prepared(await prepareHessian(la, sum.slice(), tokens, options));
@@ -138,6 +141,18 @@ describe("prepareScaled", () => {
     const shared = await found(sum, weight, { rowOf: Int32Array.from({ length: n }, (_, j) => j % 32) });
     expect([...shared.hessian.dead]).toEqual(dead);
     for (const j of dead) expect(shared.scales![j]).toBe(shared.scales![(j + 32) % n]);
+  });
+
+  it("tries scales by what rounding, and GPTQ, leave of the weights themselves", async () => {
+    const { sum, weight } = loud(9);
+    const plain = await without(sum);
+    const s = Float64Array.from({ length: n }, (_, j) => 0.5 + (j % 7) / 4);
+    const { dequantized } = roundToNearest(scaledColumns(weight, s), rows, n, scheme, true, plain.diagonal.map((h, j) => h / s[j] ** 2));
+    const damped = asChannelsLie(plain).map((h, i) => h + (i % (n + 1) === 0 ? plain.lambda : 0));
+    const expected = traceOf(nested(weight.map((w, i) => w - dequantized[i] / s[i % n]), rows), nested(damped, n));
+    expect((await roundingError(la, plain, weight, scheme, s)) / expected).toBeCloseTo(1, 4);
+    const { scaled, loss } = await lossOfScaled(la, plain, weight, scheme, s);
+    expect(loss / (await leftBy(sum, weight, scaled, s))).toBeCloseTo(1, 3);
   });
 
   it("hands on why a Hessian cannot be used", async () => {
