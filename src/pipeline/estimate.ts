@@ -200,7 +200,9 @@ export function needsOf(run: PreparedRun, threads: number): Needs {
   const { decoder, settings, plan, checkpoint, bytes } = run;
   const { tokens, sequenceLength } = calibrationTokens(run);
   // The second stream has a worker of its own.
-  const base = BASE_BYTES + THREAD_BYTES * (threads + Math.min(threads, streamsOf(settings)) - 1);
+  /** Graphs that run side by side, the second in a worker of its own. */
+  const beside = Math.min(threads, streamsOf(settings));
+  const base = BASE_BYTES + THREAD_BYTES * (threads + beside - 1);
   const largest = Math.max(...plan.linears.map(({ scheme, outFeatures, inFeatures }) => (scheme === undefined ? 0 : outFeatures * inFeatures)));
   const layer = Math.max(...plan.layers.map((names) => names.reduce((sum, name) => sum + checkpoint.tensors.get(name)!.end - checkpoint.tensors.get(name)!.start, 0)));
   const kept = checkpoint.source.hub !== undefined && settings.targetBits !== undefined ? run.sourceBytes : 0;
@@ -219,7 +221,7 @@ export function needsOf(run: PreparedRun, threads: number): Needs {
       // While a stage runs, what it takes shrinks as what it leaves grows; batches of both are in memory.
       hidden = Math.max(hidden, 4 * streams * tokens * Math.max(width(graph.inputs.map(({ name }) => name)), width(carry)));
       const weights = 4 * streams * graph.weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-      const activations = 2 * 4 * batch * [...widths.values()].reduce((a, b) => a + b, 0);
+      const activations = (1 + beside) * 4 * batch * [...widths.values()].reduce((a, b) => a + b, 0);
       const own = linears.filter(({ name }) => quantized.has(name));
       const n = own[0]?.inFeatures ?? 0;
       const inLinears = own.map(({ outFeatures, inFeatures }) => outFeatures * inFeatures);
