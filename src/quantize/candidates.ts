@@ -35,9 +35,9 @@ export const MOST_CANDIDATES = MOST_STEPS * (MOST_STEPS + 1);
 /** The grids from which one group's is chosen; of equals the first wins. */
 export class Candidates {
   count = 0;
-  readonly scales = new Float64Array(MOST_CANDIDATES);
-  readonly zeros = new Float64Array(MOST_CANDIDATES);
-  readonly offsets = new Float64Array(MOST_CANDIDATES);
+
+  /** @param scales, zeros, offsets where they are kept [MOST_CANDIDATES]; scales and offsets are of dtypes that float32 holds, or whole steps of such */
+  constructor(readonly scales: Float32Array, readonly zeros: Float32Array, readonly offsets: Float32Array) {}
 
   add(scale: number, zero: number, offset: number): void {
     this.scales[this.count] = scale;
@@ -83,10 +83,10 @@ function zeroPointGrids(scheme: QuantScheme, search: boolean): Proposer {
     // The longer side to where the larger weights are: that is nearly always the better one.
     const step = turned && max > -min ? -span : span;
     for (const turn of turns) {
-      factors.forEach((factor, i) => {
-        scales[i] = storedScale(turn * step * factor, scaleDtype);
-        zeros[i] = zeroPoint(min * factor, scales[i], scheme);
-      });
+      for (let i = 0; i < factors.length; i++) {
+        scales[i] = storedScale(turn * step * factors[i], scaleDtype);
+        zeros[i] = zeroPoint(min * factors[i], scales[i], scheme);
+      }
       for (const shift of shifts) {
         for (let i = 0; i < factors.length; i++) {
           const shifted = zeros[i] + shift;

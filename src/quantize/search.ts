@@ -1,4 +1,4 @@
-import { Candidates, proposerOf, type Proposer } from "./candidates.js";
+import { proposerOf, type Candidates, type Proposer } from "./candidates.js";
 import { NO_OFFSET, rangeOf, type Grid } from "./grid.js";
 import { MAGIC } from "./rounding.js";
 import type { QuantScheme } from "./scheme.js";
@@ -25,7 +25,6 @@ export class GridChooser implements Grid {
   steps: Steps = { scale: 1, offset: 1 };
   readonly #propose: Proposer;
   readonly #maxCode: number;
-  readonly #candidates = new Candidates();
   readonly #importance: Float64Array;
   /** The same over the largest, and how far the root of a sum so weighted may be off for what is rounded in its terms. */
   readonly #relative: Float32Array;
@@ -50,34 +49,22 @@ export class GridChooser implements Grid {
   /** Chooses for a group of weights [groupSize] and leaves the grid in scale, zero and offset. */
   choose(weights: Float64Array): void {
     const { min, max } = rangeOf(weights, 0, weights.length);
-    const candidates = this.#candidates;
+    const { candidates } = searchViews(weights.length);
     candidates.count = 0;
     this.#propose(min, max, candidates, this.steps);
-    const winner = candidates.count === 1 ? 0 : this.#best(weights, 1 / Math.max(max, -min));
+    const winner = candidates.count === 1 ? 0 : this.#best(weights, candidates, 1 / Math.max(max, -min));
     this.scale = candidates.scales[winner];
     this.zero = candidates.zeros[winner];
     this.offset = candidates.offsets[winner];
   }
 
   /** @param unit one over the largest weight, by which all are measured, so that single precision holds their squares */
-  #best(weights: Float64Array, unit: number): number {
-    const { count, scales, zeros, offsets } = this.#candidates;
-    const vectors = Math.ceil(count / 4) * 4;
+  #best(weights: Float64Array, { count, scales, zeros, offsets }: Candidates, unit: number): number {
     const views = searchViews(weights.length);
-    const { w, h, grids, sums } = views;
+    const { w, h, sums } = views;
     for (let j = 0; j < weights.length; j++) w[j] = weights[j] * unit;
     h.set(this.#relative);
-    for (let i = 0; i < vectors; i++) {
-      const candidate = i < count ? i : 0;
-      const scale = scales[candidate] * unit;
-      const low = 0 - zeros[candidate];
-      grids[i] = scale;
-      grids[vectors + i] = 1 / scale;
-      grids[2 * vectors + i] = low;
-      grids[3 * vectors + i] = low + this.#maxCode;
-      grids[4 * vectors + i] = offsets[candidate] * unit;
-    }
-    sumErrors(views, vectors);
+    sumErrors(views, this.#maxCode, unit);
     let least = Infinity;
     for (let i = 0; i < count; i++) if (sums[i] < least) least = sums[i];
     // As much for the least sum as for another; and what is rounded as they are summed. Sums that are no numbers say nothing, and are all tried.

@@ -52,7 +52,13 @@ const scalarBits = new Int32Array(scalar.buffer);
 /** The same for one value, which is rounded to float32 first, as in PyTorch. */
 export function roundToDtype(value: number, dtype: FloatDtype): number {
   scalar[0] = value;
-  if (dtype === "F16") scalarBits[0] = (float16Table ??= makeFloat16Table())[float16FromBits(scalarBits[0])]!;
+  if (dtype === "F16") {
+    const bits = scalarBits[0];
+    const magnitude = bits & 0x7fff_ffff;
+    // Of what stays a normal number only the lower half of the mantissa is rounded away.
+    if (magnitude >= 0x3880_0000 && magnitude < 0x477f_f000) scalarBits[0] = (bits + 0xfff + ((bits >>> 13) & 1)) & ~0x1fff;
+    else scalarBits[0] = (float16Table ??= makeFloat16Table())[float16FromBits(bits)]!;
+  }
   else if (dtype === "BF16") scalarBits[0] = bfloat16FromBits(scalarBits[0]) << 16;
   return scalar[0];
 }
