@@ -51,9 +51,13 @@ const HESSIAN_SHARE = 0.65;
 /** An activation that is computed, read or written beside the products. */
 const VALUE = 160;
 /** For each weight: GPTQ's rounding, choosing its group's scale, one sweep of refine. */
-const ROUND = 12e3;
-const SEARCH = 14e3;
-const SWEEP = 8e3;
+const ROUND = 16e3;
+const SEARCH = 12e3;
+const SWEEP = 1.8e3;
+/** For each weight and channel: its linear's energy and error, its gradient when refine computes it anew, and retargeting. */
+const ENERGIES = 2;
+const RENEWALS = 6;
+const RETARGET = 4;
 /** Of a product in float32, how much longer one in float64 takes. */
 const DOUBLE = 2.3;
 /** For each pair of channels: passes over the Hessian while it is prepared. */
@@ -74,7 +78,7 @@ const HESSIAN_BYTES = 28;
 const AWQ_BYTES = 8;
 const CROSS_BYTES = 4;
 /** Bytes for each weight of a linear while it is quantized: itself, in order, codes, and what refine keeps beside them. */
-const SWEEP_BYTES = 26;
+const SWEEP_BYTES = 30;
 /** Memory that JavaScript has let go of but not yet given back: twice as much as it took, up to this. */
 const SLACK_BYTES = 512e6;
 
@@ -103,9 +107,9 @@ export function workOf(run: PreparedRun): Work {
   const { decoder, settings, plan } = run;
   const { tokens, sequenceLength } = calibrationTokens(run);
   const rounded = { each: ROUND / 2 + (settings.search ? SEARCH : 0), square: 0 };
-  const calibrated = { each: ROUND + (settings.search ? SEARCH : 0) + settings.refine * SWEEP, square: 1 + 2 * settings.refine };
+  const calibrated = { each: ROUND + (settings.search ? SEARCH : 0) + settings.refine * SWEEP, square: 1 + ENERGIES + 2 * settings.refine + (settings.refine > 0 ? RENEWALS : 0) + (settings.retarget ? RETARGET : 0) };
   const embedding = decoder && embeddingOf(decoder).name;
-  const sweep = plan.linears.reduce((sum, { name, scheme, outFeatures, inFeatures }) => {
+  let sweep = plan.linears.reduce((sum, { name, scheme, outFeatures, inFeatures }) => {
     const { each, square } = settings.method === "rtn" || name === embedding ? rounded : calibrated;
     return sum + (scheme === undefined ? 0 : outFeatures * inFeatures * (each + square * inFeatures));
   }, 0);
@@ -122,7 +126,8 @@ export function workOf(run: PreparedRun): Work {
       if (!linears.some(({ name }) => quantized.has(name))) continue;
       const n = linears[0].inFeatures;
       hessian += layers * tokens * n ** 2 * (settings.retarget ? 3 : 1);
-      factor += layers * factorOf(n, settings.awq);
+      factor += layers * ((2 / 3) * n ** 3 * DOUBLE + PREPARE * n ** 2);
+      if (settings.awq) sweep += layers * AWQ_TRIALS * SAMPLE_ROWS * n * (ROUND / 2 + SEARCH + 2 * n);
     }
   }
   return { forward, hessian: hessian / HESSIAN_SHARE, factor, sweep, survey };
@@ -179,11 +184,6 @@ function widthsOf({ inputs, weights, nodes }: Graph): Map<string, number> {
     widths.set(node.out, node.op === "linear" ? shapes.get(node.weight)![0] : widths.get(from)!);
   }
   return widths;
-}
-
-function factorOf(n: number, awq: boolean): number {
-  // The Hessian of scaled inputs is made of the one before, and factored with it.
-  return (2 / 3) * n ** 3 * DOUBLE + PREPARE * n ** 2 + (awq ? AWQ_TRIALS * SAMPLE_ROWS * n * (ROUND + SEARCH + 2 * n) : 0);
 }
 
 /** Seconds that a run will take, its reading and writing aside. */
