@@ -15,7 +15,7 @@ export const CALIBRATION = {
 
 /** What gathers Hessians, for each command that has any. */
 export const DEVICE = {
-  choices: DEVICES, default: "auto" as const, describe: "what gathers Hessians; auto: a GPU where there is a real one that is faster (see: shardsmith devices)",
+  choices: DEVICES, default: "auto" as const, describe: "what gathers Hessians and takes part in the rest; auto: a GPU where there is a real one that is faster (see: shardsmith devices)",
 } as const;
 
 /** The options that say how to quantize, for each command that asks for them, and the source. */
