@@ -46,10 +46,9 @@ export async function gptq(
   const coefficients = { n, matrix: factor, key: `${hessian.id} factor` };
   const rest = residentOf(la, w, coefficients);
   for (let start = 0, end; start < n; start = end) {
-    end = cut(start, BLOCK, size, unit, n);
+    end = blockEnd(start, size, unit, n);
     // A group, or super-block, that begins here is looked at whole.
     await rest.fetch(start, Math.max(end, ...[unit, size].filter((length) => start % length === 0).map((length) => start + length)));
-    // Copies of the factor's rows: a matrix product wants contiguous operands, and engines refuse shared memory.
     const width = end - start;
     at.inside.set(partOf(coefficients, start, end, start, end));
     for (let from = start, to; from < end; from = to) {
@@ -60,16 +59,15 @@ export async function gptq(
       const first = from - start;
       for (let j = 0; j < columns; j++) at.inverses[j] = 1 / at.inside[(first + j) * (width + 1)];
       at.panel.set(w.subarray(from * rows, to * rows));
-      const ofPanel = errors.byteOffset + 4 * first * rows;
-      kernels.round(at.panel.byteOffset, ofPanel, at.codes.byteOffset, at.grids.byteOffset, at.inside.byteOffset + 4 * first * (width + 1), at.inverses.byteOffset, 4 * columns, 4 * width, 4 * rows);
+      const ofPanel = errors.subarray(first * rows, (first + columns) * rows);
+      kernels.round(at.panel.byteOffset, ofPanel.byteOffset, at.codes.byteOffset, at.grids.byteOffset, at.inside.byteOffset + 4 * first * (width + 1), at.inverses.byteOffset, 4 * columns, 4 * width, 4 * rows);
       w.set(at.panel.subarray(0, columns * rows), from * rows);
       codes.set(at.codes.subarray(0, columns * rows), from * rows);
-      kernels.dot(at.losses.byteOffset, ofPanel, ofPanel, columns, 4 * rows);
+      kernels.dot(at.losses.byteOffset, ofPanel.byteOffset, ofPanel.byteOffset, columns, 4 * rows);
       for (let r = 0; r < rows; r++) loss += at.losses[r];
       if (to < end) {
         await la.gemm({
-          m: end - to, n: rows, k: to - from, transA: true, alpha: -1, beta: 1,
-          a: partOf(coefficients, from, to, to, end), b: errors.subarray((from - start) * rows, (to - start) * rows), c: w.subarray(to * rows, end * rows),
+          m: end - to, n: rows, k: columns, transA: true, alpha: -1, beta: 1, a: partOf(coefficients, from, to, to, end), b: ofPanel, c: w.subarray(to * rows, end * rows),
         });
       }
     }
@@ -89,14 +87,14 @@ export async function gptq(
 }
 
 /**
- * Where a block that begins at `start` ends: `limit` columns on or less, so that a group, and a super-block (`unit`), lies whole in one block or begins one.
+ * Where a block that begins at `start` ends: `BLOCK` columns on or less, so that a group, and a super-block (`unit`), lies whole in one block or begins one.
  * Then all columns of a group have had all earlier updates when its grid is chosen.
  */
-function cut(start: number, limit: number, groupSize: number, unit: number, n: number): number {
+function blockEnd(start: number, groupSize: number, unit: number, n: number): number {
   const next = (length: number): number => start - (start % length) + length;
-  if (unit <= limit) return Math.min(start + limit - (limit % unit), n);
-  if (groupSize <= limit) return Math.min(start + limit - (limit % groupSize), next(unit));
-  return Math.min(start + limit, next(groupSize));
+  if (unit <= BLOCK) return Math.min(start + BLOCK - (BLOCK % unit), n);
+  if (groupSize <= BLOCK) return Math.min(start + BLOCK - (BLOCK % groupSize), next(unit));
+  return Math.min(start + BLOCK, next(groupSize));
 }
 
 /** Chooses the grids of one group over all rows of the slab. They go into the result as they are chosen. */
@@ -105,15 +103,17 @@ class GroupGrids {
   readonly #rows: number;
   readonly #out: RoundedRows;
   readonly #chooser: GridChooser;
+  readonly #chosen: Float32Array;
   /** By row, of the super-block under way. */
   readonly #steps: Steps[] = [];
 
   /** @param chosen where they go as the kernel wants them: scales, lows, highs, offsets [4, rows] */
-  constructor(scheme: QuantScheme, search: boolean, rows: number, out: RoundedRows, private readonly chosen: Float32Array) {
+  constructor(scheme: QuantScheme, search: boolean, rows: number, out: RoundedRows, chosen: Float32Array) {
     this.#scheme = scheme;
     this.#rows = rows;
     this.#out = out;
     this.#chooser = new GridChooser(scheme, search);
+    this.#chosen = chosen;
   }
 
   /** Chooses the steps of super-block `place`, where there are any, whose first column stands at position p. */
@@ -138,10 +138,10 @@ class GroupGrids {
       if (this.#steps.length > 0) chooser.steps = this.#steps[r];
       chooser.choose(weights);
       const low = 0 - chooser.zero; // −0 would show in the weights
-      this.chosen[r] = chooser.scale;
-      this.chosen[this.#rows + r] = low;
-      this.chosen[2 * this.#rows + r] = low + 2 ** this.#scheme.bits - 1;
-      this.chosen[3 * this.#rows + r] = chooser.offset;
+      this.#chosen[r] = chooser.scale;
+      this.#chosen[this.#rows + r] = low;
+      this.#chosen[2 * this.#rows + r] = low + 2 ** this.#scheme.bits - 1;
+      this.#chosen[3 * this.#rows + r] = chooser.offset;
       scales[r * groups + place] = chooser.scale;
       zeros[r * groups + place] = chooser.zero;
       if (offsets) offsets[r * groups + place] = chooser.offset;
