@@ -1,9 +1,30 @@
-import { func, int, repeat, sum, type Code, type Func } from "../wasm/code.js";
+import { func, int, repeat, sum, type Code, type Declare, type Func, type Lanes, type Local } from "../wasm/code.js";
 import { increase, overRows } from "../wasm/rows.js";
 import { workspacesOf } from "../wasm/workspace.js";
 
 // What the methods do to columns of some rows. A column is a contiguous run of all rows, `stride` bytes long; matrices [columns, rows] and vectors are given by
 // their addresses. Rows do not influence each other, and each comes out the same whatever stands beside it.
+
+/**
+ * values[v] −= Σ_{i<j} coefficient_i · x_i, over the columns of x before the one at hand.
+ * @param values what stands in the rows of each vector
+ * @param before j, four times: how many bytes coefficients before it would take side by side
+ * @param first, apart where the first coefficient lies, and how far one behind the other
+ */
+function lessEarlier(
+  declare: Declare, { type, load, splat, sub, mul }: Lanes, vectors: readonly number[], values: readonly Local[],
+  { x, before, first, apart, stride }: { readonly x: Code; readonly before: Local; readonly first: Code; readonly apart: Code; readonly stride: Local },
+): Code {
+  const [i, column, coefficient, by] = [declare(), declare(), declare(), declare(type)];
+  return [
+    ...i.set(int(0)), ...column.set(x), ...coefficient.set(first),
+    ...repeat(i, int(4), before.get, [
+      ...by.set(splat(coefficient.get)),
+      ...vectors.flatMap((at, v) => values[v].set(sub(values[v].get, mul(by.get, load(column.get, at))))),
+      ...increase(column, stride.get), ...increase(coefficient, apart),
+    ]),
+  ];
+}
 
 /**
  * For columns j = 0, 1, … of a panel in turn: w_j −= Σ_{i<j} factor[i, j] · errors_i; then errors_j = (w_j − ŵ_j) · inverses[j] with ŵ_j = scales · q + offsets, q the
@@ -13,21 +34,17 @@ import { workspacesOf } from "../wasm/workspace.js";
  * @param inverses [columns], of `columns` bytes
  */
 const round = func(9, ([w, errors, codes, grids, factor, inverses, columns, width, stride], declare) => {
-  const [column, coefficient, j, i, other, scales, lows, highs, offsets] = Array.from({ length: 9 }, () => declare());
-  return overRows(declare, stride, (row, { type, zero, load, store, splat, add, sub, mul, div, min, max, nearest }, vectors) => {
+  const [column, j, scales, lows, highs, offsets] = Array.from({ length: 6 }, () => declare());
+  return overRows(declare, stride, (row, lanes, vectors) => {
+    const { type, zero, load, store, splat, add, sub, mul, div, min, max, nearest } = lanes;
     const x = vectors.map(() => declare(type));
-    const [by, q, rounded] = Array.from({ length: 3 }, () => declare(type));
+    const [q, rounded] = [declare(type), declare(type)];
     return [
       ...scales.set(sum(grids.get, row.get)), ...lows.set(sum(scales.get, stride.get)), ...highs.set(sum(lows.get, stride.get)), ...offsets.set(sum(highs.get, stride.get)),
       ...column.set(row.get), ...j.set(int(0)),
       ...repeat(j, int(4), columns.get, [
         ...vectors.flatMap((at, v) => x[v].set(load(sum(w.get, column.get), at))),
-        ...i.set(int(0)), ...other.set(sum(errors.get, row.get)), ...coefficient.set(sum(factor.get, j.get)),
-        ...repeat(i, int(4), j.get, [
-          ...by.set(splat(coefficient.get)),
-          ...vectors.flatMap((at, v) => x[v].set(sub(x[v].get, mul(by.get, load(other.get, at))))),
-          ...increase(other, stride.get), ...increase(coefficient, width.get),
-        ]),
+        ...lessEarlier(declare, lanes, vectors, x, { x: sum(errors.get, row.get), before: j, first: sum(factor.get, j.get), apart: width.get, stride }),
         ...vectors.flatMap((at, v) => [
           ...q.set(nearest(div(sub(x[v].get, load(offsets.get, at)), load(scales.get, at)))),
           // A sum with zero is never −0, which would show in the weights.
@@ -51,21 +68,17 @@ const round = func(9, ([w, errors, codes, grids, factor, inverses, columns, widt
  * @param width bytes of a row of `inside`, and of `steps` and `noises`
  */
 const move = func(9, ([gradient, integers, change, grids, inside, steps, noises, width, stride], declare) => {
-  const [column, coefficients, j, i, other, scales, inverses, lows, highs] = Array.from({ length: 9 }, () => declare());
-  return overRows(declare, stride, (row, { type, zero, load, store, splat, add, sub, mul, min, max, nearest }, vectors) => {
+  const [column, coefficients, j, scales, inverses, lows, highs] = Array.from({ length: 7 }, () => declare());
+  return overRows(declare, stride, (row, lanes, vectors) => {
+    const { type, zero, load, store, splat, add, sub, mul, min, max, nearest } = lanes;
     const g = vectors.map(() => declare(type));
-    const [by, before, q] = Array.from({ length: 3 }, () => declare(type));
+    const [before, q] = [declare(type), declare(type)];
     return [
       ...scales.set(sum(grids.get, row.get)), ...inverses.set(sum(scales.get, stride.get)), ...lows.set(sum(inverses.get, stride.get)), ...highs.set(sum(lows.get, stride.get)),
       ...column.set(row.get), ...coefficients.set(inside.get), ...j.set(int(0)),
       ...repeat(j, int(4), width.get, [
         ...vectors.flatMap((at, v) => g[v].set(load(sum(gradient.get, column.get), at))),
-        ...i.set(int(0)), ...other.set(sum(change.get, row.get)),
-        ...repeat(i, int(4), j.get, [
-          ...by.set(splat(sum(coefficients.get, i.get))),
-          ...vectors.flatMap((at, v) => g[v].set(sub(g[v].get, mul(by.get, load(other.get, at))))),
-          ...increase(other, stride.get),
-        ]),
+        ...lessEarlier(declare, lanes, vectors, g, { x: sum(change.get, row.get), before: j, first: coefficients.get, apart: int(4), stride }),
         ...vectors.flatMap((at, v) => [
           ...before.set(load(sum(integers.get, column.get), at)),
           ...q.set(mul(mul(g[v].get, splat(sum(steps.get, j.get))), load(inverses.get, at))),
