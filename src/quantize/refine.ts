@@ -52,26 +52,23 @@ function noiseOf(): () => number {
   };
 }
 
+type Views = ReturnType<typeof viewsOf>;
+
 /** What a descent's kernels work on, in the memory of its workspace; for the group that is looked at but `integers` and `change`. */
-interface Views {
-  /** Codes less zero points [n, rows], and by how much the weights of a block have grown [block, rows]. */
-  readonly integers: Float32Array<ArrayBuffer>;
-  readonly change: Float32Array<ArrayBuffer>;
-  /** [groupSize, rows]: the gradient; by how much weights grow as grids are fitted; H·c; ones, where there are offsets. */
-  readonly own: Float32Array<ArrayBuffer>;
-  readonly growth: Float32Array<ArrayBuffer>;
-  readonly products: Float32Array<ArrayBuffer>;
-  readonly ones: Float32Array<ArrayBuffer>;
-  /** [4, rows] of `move`, [2, rows] of `stretch`, and the first four of `Parabola` [4, rows]. */
-  readonly grids: Float32Array<ArrayBuffer>;
-  readonly moves: Float32Array<ArrayBuffer>;
-  readonly parabolas: Float32Array<ArrayBuffer>;
-  /** Of a panel: its part of the metric, and 1 over its diagonal, and the noise. */
-  readonly inside: Float32Array<ArrayBuffer>;
-  readonly steps: Float32Array<ArrayBuffer>;
-  readonly noises: Float32Array<ArrayBuffer>;
-  /** H·1 [groupSize]. */
-  readonly lifts: Float32Array<ArrayBuffer>;
+function viewsOf(workspace: Workspace<keyof typeof COLUMN_KERNELS>, n: number, rows: number, { groupSize, offsets }: QuantScheme) {
+  const ofGroup = groupSize * rows;
+  return workspace.views({
+    // Codes less zero points [n, rows], and by how much the weights of a block have grown [block, rows].
+    integers: n * rows, change: Math.min(blockOf(groupSize), n) * rows,
+    // [groupSize, rows]: the gradient; by how much weights grow as grids are fitted; H·c; ones, where there are offsets.
+    own: ofGroup, growth: ofGroup, products: ofGroup, ones: offsets === undefined ? 0 : ofGroup,
+    // [4, rows] of `move`, [2, rows] of `stretch`, and the first four of `Parabola` [4, rows].
+    grids: 4 * rows, moves: 2 * rows, parabolas: 4 * rows,
+    // Of a panel: its part of the metric, and 1 over its diagonal, and the noise.
+    inside: PANEL * PANEL, steps: PANEL, noises: PANEL,
+    // H·1 [groupSize].
+    lifts: groupSize,
+  });
 }
 
 /** The state of a descent. As in `gptq` a column is a contiguous run of all rows, and columns stand in the Hessian's order. */
@@ -109,11 +106,7 @@ class Descent {
     this.#lows = new Float64Array(groups * rows);
     this.#offsets = new Float64Array(groups * rows);
     this.#start = start;
-    const ofGroup = scheme.groupSize * rows;
-    this.#at = this.#workspace.views({
-      integers: n * rows, change: Math.min(blockOf(scheme.groupSize), n) * rows, own: ofGroup, growth: ofGroup, products: ofGroup, ones: scheme.offsets === undefined ? 0 : ofGroup,
-      grids: 4 * rows, moves: 2 * rows, parabolas: 4 * rows, inside: PANEL * PANEL, steps: PANEL, noises: PANEL, lifts: scheme.groupSize,
-    });
+    this.#at = viewsOf(this.#workspace, n, rows, scheme);
     this.#at.ones.fill(1);
     this.#at.lifts.fill(0);
     this.#at.parabolas.fill(0);
