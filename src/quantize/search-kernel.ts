@@ -37,7 +37,7 @@ const sums = func(9, ([into, w, h, scales, zeros, offsets, constants, size, stri
   });
 });
 
-interface SearchViews {
+export interface SearchViews {
   readonly candidates: Candidates;
   readonly w: Float32Array;
   readonly h: Float32Array;

@@ -1,8 +1,8 @@
-import { proposerOf, type Candidates, type Proposer } from "./candidates.js";
+import { proposerOf, type Proposer } from "./candidates.js";
 import { NO_OFFSET, rangeOf, type Grid } from "./grid.js";
 import { MAGIC } from "./rounding.js";
 import type { QuantScheme } from "./scheme.js";
-import { searchViews, sumErrors } from "./search-kernel.js";
+import { searchViews, sumErrors, type SearchViews } from "./search-kernel.js";
 import type { Steps } from "./super-block.js";
 
 /**
@@ -49,19 +49,19 @@ export class GridChooser implements Grid {
   /** Chooses for a group of weights [groupSize] and leaves the grid in scale, zero and offset. */
   choose(weights: Float64Array): void {
     const { min, max } = rangeOf(weights, 0, weights.length);
-    const { candidates } = searchViews(weights.length);
+    const views = searchViews(weights.length);
+    const { candidates } = views;
     candidates.count = 0;
     this.#propose(min, max, candidates, this.steps);
-    const winner = candidates.count === 1 ? 0 : this.#best(weights, candidates, 1 / Math.max(max, -min));
+    const winner = candidates.count === 1 ? 0 : this.#best(weights, views, 1 / Math.max(max, -min));
     this.scale = candidates.scales[winner];
     this.zero = candidates.zeros[winner];
     this.offset = candidates.offsets[winner];
   }
 
   /** @param unit one over the largest weight, by which all are measured, so that single precision holds their squares */
-  #best(weights: Float64Array, { count, scales, zeros, offsets }: Candidates, unit: number): number {
-    const views = searchViews(weights.length);
-    const { w, h, sums } = views;
+  #best(weights: Float64Array, views: SearchViews, unit: number): number {
+    const { candidates: { count, scales, zeros, offsets }, w, h, sums } = views;
     for (let j = 0; j < weights.length; j++) w[j] = weights[j] * unit;
     h.set(this.#relative);
     sumErrors(views, this.#maxCode, unit);
