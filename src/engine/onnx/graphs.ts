@@ -16,8 +16,10 @@ export interface GraphRun {
 }
 
 interface Prepared {
-  readonly alike: Graph;
-  readonly threads: number;
+  /** The session for attention in so many pieces. */
+  readonly session: (pieces: number) => Promise<Session>;
+  /** Tokens see one another. */
+  readonly attends: boolean;
   /** A name in the caller's graph → the session's. */
   readonly nameOf: ReadonlyMap<string, string>;
   readonly weights: Readonly<Record<string, Tensor>>;
@@ -32,9 +34,11 @@ export class Graphs {
   async prepare(id: number, graph: Graph, weights: ReadonlyMap<string, Float32Array<ArrayBuffer>>, threads: number): Promise<void> {
     const { Tensor } = await loadRuntime();
     const { alike, nameOf } = canonical(graph);
-    if (!attends(alike)) await this.#session(alike, threads, 1);
+    const session = this.#sessionsOf(alike, threads);
+    // In how many pieces attention goes, is not known before the first run.
+    if (!attends(alike)) await session(1);
     this.#prepared.set(id, {
-      alike, threads, nameOf,
+      session, attends: attends(alike), nameOf,
       weights: Object.fromEntries(graph.weights.map(({ name, shape }) => {
         const data = weights.get(name);
         if (data === undefined) throw new Error(`The graph's weight ${name} is missing.`);
@@ -48,23 +52,25 @@ export class Graphs {
     const { Tensor } = await loadRuntime();
     const prepared = this.#prepared.get(id);
     if (prepared === undefined) throw new Error("The graph was released.");
-    const { alike, threads, nameOf, weights } = prepared;
+    const { session, attends: inPieces, nameOf, weights } = prepared;
     const [{ tokens }] = Object.values(inputs);
     const tensors = (named: NamedActivations) => Object.fromEntries(Object.entries(named).map(([name, a]) =>
       [nameOf.get(name)!, new Tensor("float32", a.data, [a.batch, a.tokens, a.width])]));
-    const pieces = attends(alike) ? piecesOf(tokens) : 1;
-    const fed: Tensors = attends(alike) ? { [POSITIONS]: new Tensor("float32", positionsOf(tokens), [tokens]), ...(pieces > 1 && { [CUTS]: new Tensor("int64", cutsOf(tokens, pieces), [pieces + 1]) }) } : {};
-    const session = await this.#session(alike, threads, pieces);
-    await session.run({ ...tensors(inputs), ...weights, ...fed }, tensors(outputs));
+    const pieces = inPieces ? piecesOf(tokens) : 1;
+    const fed: Tensors = inPieces ? { [POSITIONS]: new Tensor("float32", positionsOf(tokens), [tokens]), ...(pieces > 1 && { [CUTS]: new Tensor("int64", cutsOf(tokens, pieces), [pieces + 1]) }) } : {};
+    await (await session(pieces)).run({ ...tensors(inputs), ...weights, ...fed }, tensors(outputs));
     return transferring({ inputs, outputs }, [inputs, outputs].flatMap((named) => Object.values(named).map(({ data }) => data.buffer)));
   }
 
-  /** Lengths at which attention goes in as many pieces share a session. */
-  #session(alike: Graph, threads: number, pieces: number): Promise<Session> {
-    const key = JSON.stringify([alike, threads, pieces]);
-    const session = this.#sessions.get(key) ?? compile(lower(alike, CPU_DIALECT, pieces), threads);
-    this.#sessions.set(key, session);
-    return session;
+  /** Sessions by the pieces in which attention goes: lengths at which these are as many share one. */
+  #sessionsOf(alike: Graph, threads: number): Prepared["session"] {
+    const kind = JSON.stringify([alike, threads]);
+    return (pieces) => {
+      const key = `${kind} ${String(pieces)}`;
+      const session = this.#sessions.get(key) ?? compile(lower(alike, CPU_DIALECT, pieces), threads);
+      this.#sessions.set(key, session);
+      return session;
+    };
   }
 
   release(id: number): void {
