@@ -199,8 +199,7 @@ export function secondsOf(run: PreparedRun, { flops, threads, hessian: onGpu }: 
 export function needsOf(run: PreparedRun, threads: number): Needs {
   const { decoder, settings, plan, checkpoint, bytes } = run;
   const { tokens, sequenceLength } = calibrationTokens(run);
-  // The second stream has a worker of its own.
-  /** Graphs that run side by side, the second in a worker of its own. */
+  // Graphs that run side by side, the second in a worker of its own.
   const beside = Math.min(threads, streamsOf(settings));
   const base = BASE_BYTES + THREAD_BYTES * (threads + beside - 1);
   const largest = Math.max(...plan.linears.map(({ scheme, outFeatures, inFeatures }) => (scheme === undefined ? 0 : outFeatures * inFeatures)));

@@ -58,8 +58,7 @@ export function roundToDtype(value: number, dtype: FloatDtype): number {
     // Of what stays a normal number only the lower half of the mantissa is rounded away.
     if (magnitude >= 0x3880_0000 && magnitude < 0x477f_f000) scalarBits[0] = (bits + 0xfff + ((bits >>> 13) & 1)) & ~0x1fff;
     else scalarBits[0] = (float16Table ??= makeFloat16Table())[float16FromBits(bits)]!;
-  }
-  else if (dtype === "BF16") scalarBits[0] = bfloat16FromBits(scalarBits[0]) << 16;
+  } else if (dtype === "BF16") scalarBits[0] = bfloat16FromBits(scalarBits[0]) << 16;
   return scalar[0];
 }
 
