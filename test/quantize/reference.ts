@@ -289,7 +289,7 @@ export function referenceRefine(
       const inside = members.map((i) => members.map((j) => damped[i][j]));
       const curves = along.map((u) => along.map((v) => inside.reduce((sum, row, m) => sum + u[m] * row.reduce((s, x, l) => s + x * v[l], 0), 0)));
       const [[curve, cross], [, flat]] = curves;
-      if (curve > 0) {
+      if (sweep % 3 === 0 && curve > 0) {
         const { scale, offset } = held(k);
         const alone = curve * flat - cross ** 2 <= 1e-6 * curve * flat;
         const step = !scheme.offsets ? slopes[0] / curve : alone ? 0 : inverted(curves)[0].reduce((sum, x, i) => sum + x * slopes[i], 0);
