@@ -63,7 +63,7 @@ const DOUBLE = 2.3;
 /** For each pair of channels: passes over the Hessian while it is prepared. */
 const PREPARE = 3e3;
 /** How many roundings of its sampled rows, and their errors, AWQ takes to choose. */
-const AWQ_TRIALS = 11;
+const AWQ_TRIALS = 8;
 /** For each logit that a survey compares: its share of two softmaxes and of their divergence. */
 const LOGIT = 4e3;
 /** Seconds for a stage's batch to go to the engine and back, and for the engine to start. */

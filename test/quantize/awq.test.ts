@@ -100,7 +100,7 @@ describe("prepareScaled", () => {
       const plain = await leftBy(sum, weight, await without(sum));
       // Every Hessian has an id of its own.
       if (scales === undefined) expect(hessian).toEqual({ ...(await without(sum)), id: hessian.id });
-      else expect(await leftBy(sum, weight, hessian, scales)).toBeLessThan(0.99 * plain);
+      else expect(await leftBy(sum, weight, hessian, scales)).toBeLessThan(plain);
       for (const s of scales ?? []) expect(s > 0 && Number.isFinite(s)).toBe(true);
     }), { numRuns: 20, seed: 1 });
   });
@@ -212,8 +212,8 @@ describe("sampleRows", () => {
 
   it("takes rows evenly from all weights together", () => {
     const picked = firsts(sampleRows([numbered(1000, 0), numbered(24, 1000), numbered(256, 1024)], 2));
-    expect(picked).toEqual(Array.from({ length: 64 }, (_, i) => 20 * i));
-    expect(firsts(sampleRows([numbered(97, 0)], 2)).map((row, i) => row - (97 / 64) * i).every((off) => off > -1 && off <= 0)).toBe(true);
+    expect(picked).toEqual(Array.from({ length: 32 }, (_, i) => 40 * i));
+    expect(firsts(sampleRows([numbered(97, 0)], 2)).map((row, i) => row - (97 / 32) * i).every((off) => off > -1 && off <= 0)).toBe(true);
   });
 });
 

@@ -139,8 +139,12 @@ export function referenceError(w: readonly number[], h: readonly number[], grid:
   return sum;
 }
 
-/** Hundredths of the spanning step that a search goes through: from, to, step. */
-const PERCENTS = { 2: [100, 26, 2], 3: [104, 40, 2], 4: [113, 54, 1], 6: [125, 80, 1], 8: [125, 86, 1] } as const;
+const falling = (from: number, to: number, by: number): number[] => Array.from({ length: (from - to) / by + 1 }, (_, i) => from - i * by);
+
+/** Hundredths of the spanning step that a search goes through. */
+const PERCENTS = {
+  2: falling(100, 26, 2), 3: falling(104, 42, 2), 4: [...falling(112, 100, 2), ...falling(99, 70, 1), ...falling(68, 54, 2)], 6: falling(125, 80, 1), 8: falling(125, 94, 1),
+} as const;
 
 /** The steps of a super-block, a tenth longer than they must be for its largest scale and offset. */
 export function referenceSteps(w: readonly number[], scheme: QuantScheme): ReferenceSteps {
@@ -159,7 +163,8 @@ export function referenceCandidates(w: readonly number[], scheme: QuantScheme, s
   const min = Math.min(0, ...w);
   const max = Math.max(0, ...w);
   const list: ReferenceGrid[] = [];
-  const [from, to, by] = PERCENTS[scheme.bits];
+  const percents = PERCENTS[scheme.bits];
+  const [from, to] = [percents[0], percents[percents.length - 1]];
   const span = (max - min) / (levels - 1);
   if (scheme.offsets === "super-block") {
     for (let i = 63; i > 0; i--) {
@@ -174,7 +179,7 @@ export function referenceCandidates(w: readonly number[], scheme: QuantScheme, s
   }
   if (scheme.offsets === "float") {
     for (let eighth = -4; eighth <= 4; eighth++) {
-      for (let percent = from; percent >= to; percent--) {
+      for (const percent of percents) {
         if (percent % 2 !== 0) continue;
         const scale = roundToDtype((span * percent) / 100, scheme.scaleDtype);
         list.push({ scale, zero: 0, offset: Math.min(-0, roundToDtype((min * percent) / 100 + (eighth / 8) * scale, scheme.scaleDtype)) });
@@ -186,14 +191,14 @@ export function referenceCandidates(w: readonly number[], scheme: QuantScheme, s
     // The grid's longer side lies below zero if the scale is positive.
     const longer = max > -min ? -1 : 1;
     for (const sign of scheme.bits < 4 ? [longer, -longer] : [longer]) {
-      for (let percent = from; percent >= to; percent -= by) {
+      for (const percent of percents) {
         list.push({ scale: sign * roundToDtype((Math.max(-min, max) / (levels / 2 - 0.5)) * (percent / 100), scheme.scaleDtype), zero: levels / 2 });
       }
     }
     return list;
   }
   for (const shift of [0, -1, 1]) {
-    for (let percent = from; percent >= to; percent -= by) {
+    for (const percent of percents) {
       const scale = roundToDtype(((max - min) / (levels - 1)) * (percent / 100), scheme.scaleDtype);
       const zero = Math.min(Math.max(Math.round((-min * percent) / 100 / scale), 0), levels - 1) + shift;
       if (zero >= 0 && zero < levels) list.push({ scale, zero });
@@ -214,8 +219,7 @@ function referenceGrid(w: number[], h: number[], scheme: QuantScheme, search: bo
     return { scale: count * steps.scale, zero: 0, offset: -whole(((-min / span) * count * steps.scale) / steps.offset) * steps.offset };
   }
   if (!search) {
-    const [from, , by] = PERCENTS[scheme.bits];
-    const { scale, zero } = candidates[(from - 100) / by];
+    const { scale, zero } = candidates[PERCENTS[scheme.bits].indexOf(100)];
     return { scale: Math.abs(scale), zero };
   }
   const errors = candidates.map((grid) => referenceError(w, h, grid, scheme));
