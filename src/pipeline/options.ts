@@ -17,8 +17,8 @@ type TableBits = (typeof TABLE_BITS)[number];
 /** What each quality is made of. Retargeting takes a second forward pass, which is what `fast` spares. */
 export const QUALITIES = {
   fast: { search: true, refine: 4, awq: true, retarget: false },
-  balanced: { search: true, refine: 8, awq: true, retarget: true },
-  best: { search: true, refine: 16, awq: true, retarget: true },
+  balanced: { search: true, refine: 4, awq: true, retarget: true },
+  best: { search: true, refine: 8, awq: true, retarget: true },
 } as const;
 export type Quality = keyof typeof QUALITIES;
 

@@ -14,7 +14,7 @@ const TRIED = [
   { ofWeight: 0, exponents: [0.2, 0.4] },
 ] as const;
 /** Scales are taken only if they leave less than this share of the error that is left without them, by rounding and by GPTQ. */
-const WORTHWHILE = 0.98;
+const WORTHWHILE = 0.95;
 
 /** What computes the inputs, and into which 1/s goes. Absent fields: whatever s, its values can hold 1/s of it. */
 export interface Producer {
@@ -170,12 +170,18 @@ export function foldedNorm({ weight, plus, dtype }: NonNullable<Producer["norm"]
 /** Rows that stand for all of a stage's linears. */
 export const SAMPLE_ROWS = 32;
 
-/** Some rows of several weights [rows, n], evenly spaced over all of them. */
+/** The golden ratio's fraction: its multiples fall everywhere between 0 and 1, evenly however many there are. */
+const GOLDEN = (Math.sqrt(5) - 1) / 2;
+
+/**
+ * Some rows of several weights [rows, n]: of as many equal shares of all of them one each, not always the same one. At one distance they would stand at the same
+ * few places of every attention head, and speak for these alone.
+ */
 export function sampleRows(weights: readonly Float32Array[], n: number): Float32Array<ArrayBuffer> {
   const all = weights.flatMap((weight) => Array.from({ length: weight.length / n }, (_, row) => weight.subarray(row * n, (row + 1) * n)));
   const count = Math.min(SAMPLE_ROWS, all.length);
   const samples = new Float32Array(count * n);
-  for (let i = 0; i < count; i++) samples.set(all[Math.floor((i * all.length) / count)], i * n);
+  for (let i = 0; i < count; i++) samples.set(all[Math.floor(((i + ((i * GOLDEN) % 1)) * all.length) / count)], i * n);
   return samples;
 }
 

@@ -45,7 +45,7 @@ describe("prepareHessian", () => {
     expect(shrunk.matrix).toEqual(plain.matrix);
     expect(shrunk.permutation).toEqual(plain.permutation);
     expect(shrunk.lambda).toBe(plain.lambda);
-    for (let i = 0; i < n; i++) expect(shrunk.diagonal[i]).toBeCloseTo(1.25 * (plain.diagonal[i] - plain.lambda) + plain.lambda, 10);
+    for (let i = 0; i < n; i++) expect(shrunk.diagonal[i]).toBeCloseTo((1 + 0.25 * (1 + (50 * n) / tokens)) * (plain.diagonal[i] - plain.lambda) + plain.lambda, 10);
     const { permutation, factor } = shrunk;
     const damped = (p: number, q: number): number => (p === q ? shrunk.diagonal[permutation[p]] : plain.matrix[p * n + q]);
     for (let p = 0; p < n; p++) {
