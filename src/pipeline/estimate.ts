@@ -52,11 +52,11 @@ const HESSIAN_SHARE = 0.65;
 const VALUE = 160;
 /** For each weight: GPTQ's rounding, choosing its group's scale, one sweep of refine. */
 const ROUND = 16e3;
-const SEARCH = 12e3;
-const SWEEP = 1.8e3;
+const SEARCH = 7e3;
+const SWEEP = 1.4e3;
 /** For each weight and channel: its linear's energy and error, its gradient when refine computes it anew, and retargeting. */
 const ENERGIES = 2;
-const RENEWALS = 6;
+const RENEWALS = 4;
 const RETARGET = 4;
 /** Of a product in float32, how much longer one in float64 takes. */
 const DOUBLE = 2.3;

@@ -72,8 +72,8 @@ export interface QuantizeSettings {
   /** Share of the Hessian's mean diagonal that is added to its diagonal. Default 0.01. */
   readonly damp?: number;
   /**
-   * How much less than it shows on the calibration text channels are taken to be correlated: 1 / (1 + shrink) of it. Other texts differ, and codes that
-   * are fitted closely to one text (`refine`) are worse on the others without it. Default 0.1.
+   * How much less than it shows on the calibration text channels are taken to be correlated: 1 / (1 + shrink) of it after very many tokens, and less after few
+   * (`prepareHessian`). Other texts differ, and codes that are fitted closely to one text are worse on the others without it. Default 0.1.
    */
   readonly shrink?: number;
   /** Calibration sequences. Default 128, or as many as the text gives. */
