@@ -8,7 +8,7 @@ import { roundToNearest } from "./rtn.js";
 import type { QuantScheme } from "./scheme.js";
 import { shared } from "./shared.js";
 
-/** Exponents r that are tried, with the weights' share in the scales and without. On SmolLM2 and the demo model no others were ever the best. */
+/** Exponents r that are tried, with the weights' share in the scales and without. On SmolLM2 and the demo model no others were ever taken. */
 const TRIED = [
   { ofWeight: 1, exponents: [0.2, 0.4, 0.6, 0.8] },
   { ofWeight: 0, exponents: [0.2, 0.4] },
