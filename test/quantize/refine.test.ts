@@ -131,6 +131,14 @@ describe("refine", () => {
     }
   });
 
+  it("goes on getting better once its gradients were computed anew, after 32 sweeps", async () => {
+    const c = makeCase(256, 16);
+    const h = await prepared(c, "group-aware", 32);
+    const start = await gptq(la, c.weight, 16, scheme(4, 32), true, h);
+    const [some, many] = await Promise.all([16, 40].map(async (sweeps) => (await refine(la, c.weight, 16, scheme(4, 32), h, start, sweeps)).loss));
+    expect(many).toBeLessThan(some);
+  });
+
   it("finds the best codes there are for most rows of four channels", async () => {
     const n = 4;
     const rows = 60;
