@@ -19,9 +19,8 @@ const NOISE = 0.12;
 const ENOUGH_SWEEPS = 8;
 
 /**
- * Descends from what GPTQ found towards the least tr(Δ(H + λI)Δᵀ), Δ = weight − dequantized: sweep by sweep each code in
- * turn takes the value that is best with all others as they are, and in every third each group's scale, and its offset if it has one, are fitted to its codes by
- * least squares before.
+ * Descends from what GPTQ found towards the least tr(Δ(H + λI)Δᵀ), Δ = weight − dequantized: sweep by sweep each code in turn takes the value that is
+ * best with all others as they are; in every third sweep each group's scale, and its offset if it has one, are first fitted to its codes by least squares.
  * With G = Δ(H + λI) that is the integer next to (ŵ_j − o + G_j / H_jj) / s. A little noise before rounding, less with every sweep,
  * keeps it from the first local minimum (simulated annealing); the more sweeps, the deeper it comes.
  * No row ends with more loss than it came with.
