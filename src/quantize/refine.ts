@@ -1,12 +1,12 @@
 import type { LinearAlgebra } from "../engine/engine.js";
-import { partOf, residentOf, type Coefficients, type Resident } from "../engine/resident.js";
+import { residentOf, type Resident } from "../engine/resident.js";
 import type { Workspace } from "../wasm/workspace.js";
 import { columnWorkspaces, type COLUMN_KERNELS } from "./column-kernels.js";
-import { heldScale, NO_OFFSET, storedOffset, storedScale } from "./grid.js";
 import type { PreparedHessian } from "./hessian.js";
+import { Metric } from "./metric.js";
+import { OrderedGrids } from "./ordered-grids.js";
 import { copyRows, emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
-import { gridUnit, steppedOffset, steppedScale, stepsAt, type Steps } from "./super-block.js";
 import { BLOCK, PANEL } from "./sweep.js";
 import { transposed, untranspose } from "./transpose.js";
 
@@ -42,7 +42,7 @@ export async function refine(
     // How many sweeps there are must not depend on the rows that happen to be done together.
     await descent.sweep(sweep % FIT === 0, sweeps === 1 ? 0 : noise * Math.sqrt(1 - sweep / (sweeps - 1)), random);
   }
-  return descent.finish(start, before);
+  return descent.finish(before);
 }
 
 /** Numbers of variance 1/4 around 0: always the same, one for each column of each sweep and for all rows, whose problems are their own. */
@@ -85,17 +85,13 @@ class Descent {
   /** G [n, rows], where updates of all of it are made, and where a block of it is looked at. */
   readonly #gradient: Float32Array<ArrayBuffer>;
   #updated: Resident | undefined;
-  /** [groups, rows], groups in the Hessian's order. */
-  readonly #scales: Float64Array;
-  readonly #lows: Float64Array;
-  readonly #offsets: Float64Array;
+  readonly #grids: OrderedGrids;
   readonly #start: RoundedRows;
   readonly #workspace: Workspace<keyof typeof COLUMN_KERNELS> = columnWorkspaces.take();
   readonly #at: Views;
 
   constructor(la: LinearAlgebra, weight: Float32Array, rows: number, scheme: QuantScheme, hessian: PreparedHessian, start: RoundedRows) {
     const { n, permutation } = hessian;
-    const groups = n / scheme.groupSize;
     this.#la = la;
     this.#rows = rows;
     this.#scheme = scheme;
@@ -104,54 +100,49 @@ class Descent {
     this.#target = transposed(weight, rows, permutation);
     for (let p = 0; p < n; p++) if (this.#metric.dead[p]) this.#target.fill(0, p * rows, (p + 1) * rows);
     this.#gradient = new Float32Array(n * rows);
-    this.#scales = new Float64Array(groups * rows);
-    this.#lows = new Float64Array(groups * rows);
-    this.#offsets = new Float64Array(groups * rows);
+    this.#grids = new OrderedGrids(start, rows, scheme, hessian);
     this.#start = start;
     this.#at = viewsOf(this.#workspace, n, rows, scheme);
     this.#at.ones.fill(1);
     this.#at.lifts.fill(0);
     this.#at.parabolas.fill(0);
-    for (let k = 0; k < groups; k++) {
-      const group = this.#stored(k);
-      for (let r = 0; r < rows; r++) {
-        this.#scales[k * rows + r] = start.scales[r * groups + group]!;
-        this.#lows[k * rows + r] = 0 - start.zeros[r * groups + group];
-        this.#offsets[k * rows + r] = start.offsets?.[r * groups + group] ?? NO_OFFSET;
-      }
-    }
     const { integers } = this.#at;
     integers.set(transposed(Float32Array.from(start.codes), rows, permutation));
     for (let p = 0; p < n; p++) {
       const k = Math.floor(p / scheme.groupSize) * rows;
-      for (let r = 0; r < rows; r++) integers[p * rows + r] += this.#lows[k + r];
+      for (let r = 0; r < rows; r++) integers[p * rows + r] += this.#grids.lows[k + r];
     }
-  }
-
-  /** Where the group at position k is kept in the result. */
-  #stored(k: number): number {
-    const { order, permutation } = this.#hessian;
-    return order === "act" ? k : Math.floor(permutation[k * this.#scheme.groupSize] / this.#scheme.groupSize);
   }
 
   /** Computes G = Δ(H + λI) from the codes. Returns the loss of each row. */
   async renew(): Promise<Float64Array> {
-    const rows = this.#rows;
     const n = this.#hessian.n;
-    const { integers } = this.#at;
-    // −Δ: it is subtracted.
-    const growth = new Float32Array(n * rows);
-    for (let p = 0, i = 0; p < n; p++) {
-      const k = Math.floor(p / this.#scheme.groupSize) * rows;
-      for (let r = 0; r < rows; r++, i++) growth[i] = Math.fround(this.#scales[k + r] * integers[i] + this.#offsets[k + r]) - this.#target[i];
-    }
     await this.#updated?.release();
     this.#gradient.fill(0);
     this.#updated = residentOf(this.#la, this.#gradient, this.#metric.coefficients);
-    await this.#spread(this.#updated, growth, 0, n);
-    await this.#updated.fetch(0, n);
-    const losses = new Float64Array(rows);
-    for (let p = 0, i = 0; p < n; p++) for (let r = 0; r < rows; r++, i++) losses[r] = losses[r] - growth[i] * this.#gradient[i];
+    const dequantized = this.#dequantized();
+    // −Δ: it is subtracted.
+    await this.#spread(this.#updated, dequantized.map((value, i) => value - this.#target[i]), 0, n);
+    return this.#losses(dequantized);
+  }
+
+  /** What the codes stand for [n, rows]. */
+  #dequantized(): Float32Array<ArrayBuffer> {
+    const rows = this.#rows;
+    const { scales, offsets } = this.#grids;
+    const { integers } = this.#at;
+    const values = new Float32Array(this.#target.length);
+    for (let at = 0, k = 0; at < values.length; k += rows) {
+      for (const end = at + this.#scheme.groupSize * rows; at < end; ) for (let r = 0; r < rows; r++, at++) values[at] = scales[k + r] * integers[at] + offsets[k + r];
+    }
+    return values;
+  }
+
+  /** tr(ΔG) of each row, by the gradient as it is. */
+  async #losses(dequantized: Float32Array): Promise<Float64Array> {
+    await this.#updated!.fetch(0, this.#hessian.n);
+    const losses = new Float64Array(this.#rows);
+    for (let at = 0; at < dequantized.length; ) for (let r = 0; r < this.#rows; r++, at++) losses[r] = losses[r] + (this.#target[at] - dequantized[at]) * this.#gradient[at];
     return losses;
   }
 
@@ -210,9 +201,10 @@ class Descent {
     const { kernels } = this.#workspace;
     const { dead, meanCurve } = this.#metric;
 
+    const { scales, lows } = this.#grids;
     const span = 2 ** this.#scheme.bits - 1;
     for (let r = 0; r < rows; r++) {
-      const [scale, low] = [this.#scales[k * rows + r], this.#lows[k * rows + r]];
+      const [scale, low] = [scales[k * rows + r], lows[k * rows + r]];
       grids[r] = scale;
       grids[rows + r] = 1 / scale;
       grids[2 * rows + r] = low;
@@ -262,120 +254,37 @@ class Descent {
     }
     const flat = hasOffsets ? total(lifts) : 0;
     for (let r = 0; r < rows; r++) {
-      const at = k * rows + r;
-      const fitted = this.#fit(k, r, { slope: parabolas[r], curve: parabolas[rows + r], lift: parabolas[2 * rows + r], cross: parabolas[3 * rows + r], flat });
-      moves[r] = fitted === undefined ? 0 : fitted.scale - this.#scales[at];
-      moves[rows + r] = fitted === undefined ? 0 : fitted.offset - this.#offsets[at];
-      if (fitted === undefined) continue;
-      this.#scales[at] = fitted.scale;
-      this.#offsets[at] = fitted.offset;
+      const { stretch, shift } = this.#grids.fit(k, r, { slope: parabolas[r], curve: parabolas[rows + r], lift: parabolas[2 * rows + r], cross: parabolas[3 * rows + r], flat });
+      moves[r] = stretch;
+      moves[rows + r] = shift;
     }
     kernels.stretch(growth.byteOffset, gradient.byteOffset, integers.byteOffset, products.byteOffset, moves.byteOffset, lifts.byteOffset, size, 4 * rows);
   }
 
-  /** The scale and the offset of group k in row r that lose least, as far as they can be stored; undefined if they do not lose less than those there are. */
-  #fit(k: number, r: number, { slope, curve, lift, cross, flat }: Parabola): { readonly scale: number; readonly offset: number } | undefined {
-    if (!(curve > 0)) return undefined;
-    const { scaleDtype, offsets: kind } = this.#scheme;
-    const scale = this.#scales[k * this.#rows + r];
-    const offset = this.#offsets[k * this.#rows + r];
-    const steps = this.#stepsOf(k, r);
-    const determinant = curve * flat - cross * cross;
-    // Where all codes are alike, scale and offset do the same, and the offset is enough.
-    const together = determinant > 1e-6 * curve * flat ? (slope * flat - lift * cross) / determinant : 0;
-    const best = scale + (kind === undefined ? slope / curve : together);
-    const stored = steps ? steppedScale(best, steps) : heldScale(storedScale(best, scaleDtype), -this.#lows[k * this.#rows + r], this.#scheme);
-    const stretch = stored - scale;
-    const beside = offset + (lift - stretch * cross) / flat;
-    const storedBeside = kind === undefined ? offset : steps ? steppedOffset(beside, steps) : storedOffset(beside, scaleDtype);
-    const shift = storedBeside - offset;
-    const gain = stretch * (2 * slope - stretch * curve) + shift * (2 * lift - shift * flat) - 2 * stretch * shift * cross;
-    return gain > 0 ? { scale: stored, offset: storedBeside } : undefined;
-  }
-
-  /** The steps of the super-block that group k lies in. */
-  #stepsOf(k: number, r: number): Steps | undefined {
-    const { steps } = this.#start;
-    if (steps === undefined) return undefined;
-    const unit = gridUnit(this.#scheme);
-    return stepsAt(steps, Math.floor((r * this.#hessian.n + this.#stored(k) * this.#scheme.groupSize) / unit));
-  }
-
-  /** What was found, but the rows of `start` that were better before (`before`: their losses). */
-  async finish(start: RoundedRows, before: Float64Array): Promise<RoundedRows & { readonly loss: number }> {
+  /** What was found, but the rows that were better before (`before`: their losses). */
+  async finish(before: Float64Array): Promise<RoundedRows & { readonly loss: number }> {
     const rows = this.#rows;
     const { n, permutation } = this.#hessian;
-    const size = this.#scheme.groupSize;
-    const groups = n / size;
-    const after = await this.renew();
-    await this.#updated!.release();
     const out = emptyRows(rows, n, this.#scheme);
-    if (start.steps) out.steps?.set(start.steps);
+    const dequantized = this.#dequantized();
+    const after = await this.#losses(dequantized);
+    await this.#updated!.release();
     const codes = new Uint8Array(n * rows);
-    const values = new Float32Array(n * rows);
-    for (let k = 0; k < groups; k++) {
-      const group = this.#stored(k);
-      for (let r = 0; r < rows; r++) {
-        out.scales[r * groups + group] = this.#scales[k * rows + r]!;
-        out.zeros[r * groups + group] = 0 - this.#lows[k * rows + r];
-        if (out.offsets) out.offsets[r * groups + group] = this.#offsets[k * rows + r]!;
-      }
-      for (let p = k * size; p < (k + 1) * size; p++) {
-        for (let r = 0; r < rows; r++) {
-          const q = this.#at.integers[p * rows + r];
-          codes[p * rows + r] = q - this.#lows[k * rows + r];
-          values[p * rows + r] = this.#scales[k * rows + r] * q + this.#offsets[k * rows + r];
-        }
-      }
+    for (let at = 0; at < codes.length; ) {
+      const k = Math.floor(at / rows / this.#scheme.groupSize) * rows;
+      for (let r = 0; r < rows; r++, at++) codes[at] = this.#at.integers[at] - this.#grids.lows[k + r];
     }
-    untranspose(codes, out.codes, rows, permutation);
-    untranspose(values, out.dequantized, rows, permutation);
     columnWorkspaces.give(this.#workspace);
+    this.#grids.store(out);
+    untranspose(codes, out.codes, rows, permutation);
+    untranspose(dequantized, out.dequantized, rows, permutation);
     for (let r = 0; r < rows; r++) {
       if (after[r] <= before[r]) continue;
       after[r] = before[r]!;
-      copyRows(start, r, 1, out, r, n);
+      copyRows(this.#start, r, 1, out, r, n);
     }
     return { ...out, loss: total(after) };
   }
-}
-
-/** Input channels up to which a thread keeps a copy of H of its own, of 16 MB at most: what threads share is slow to copy. */
-const OWN_CHANNELS = 2048;
-
-/** H + λI in the Hessian's order. */
-class Metric {
-  /** By position. */
-  readonly dead: readonly boolean[];
-  /** Of the diagonal. */
-  readonly meanCurve: number;
-  readonly coefficients: Coefficients;
-
-  /** @param here no device is to have it: then it need not lie in shared memory */
-  constructor({ id, n, matrix, permutation, diagonal, dead }: PreparedHessian, here: boolean) {
-    this.coefficients = { n, matrix, symmetric: true, diagonal: Float64Array.from(permutation, (channel) => diagonal[channel]), key: `${id} metric` };
-    if (here && n <= OWN_CHANNELS) this.coefficients = { n, matrix: partOf(this.coefficients, 0, n, 0, n), symmetric: true, key: id };
-    this.meanCurve = diagonal.reduce((a, b) => a + b, 0) / n;
-    const isDead = new Set(dead);
-    this.dead = Array.from(permutation, (channel) => isDead.has(channel));
-  }
-
-  /** Rows r0 … r1 of columns c0 … c1, contiguous. */
-  part(r0: number, r1: number, c0: number, c1: number): Float32Array<ArrayBuffer> {
-    return partOf(this.coefficients, r0, r1, c0, c1);
-  }
-}
-
-/**
- * How a row's loss depends on the scale and the offset of one group: less 2(slope · Δs + lift · Δo), and
- * curve · Δs² + 2 · cross · Δs·Δo + flat · Δo².
- */
-interface Parabola {
-  readonly slope: number;
-  readonly curve: number;
-  readonly lift: number;
-  readonly cross: number;
-  readonly flat: number;
 }
 
 /** Columns between two updates of the whole gradient: whole groups. */
