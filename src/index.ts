@@ -22,7 +22,7 @@ export type { Overview } from "./pipeline/overview.js";
 export type { Plan } from "./pipeline/plan.js";
 export type { PushEvent } from "./pipeline/push.js";
 export type { SurveyEvent, SurveyResult } from "./pipeline/run-survey.js";
-export type { SurveyedGroup, SurveyedLinear } from "./pipeline/survey.js";
+export type { SurveyedGroup, SurveyedLinear } from "./pipeline/survey-stage.js";
 export type { PublishTo } from "./publish/hub-publisher.js";
 export type { Published } from "./publish/publisher.js";
 export type { Bits, Order } from "./quantize/scheme.js";

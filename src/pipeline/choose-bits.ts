@@ -10,7 +10,8 @@ import { heldTogether } from "./held-together.js";
 import type { Wish } from "./module-rules.js";
 import { modelDtype } from "./plan.js";
 import type { PreparedRun } from "./prepare-run.js";
-import type { Survey, SurveyedGroup } from "./survey.js";
+import type { SurveyedGroup } from "./survey-stage.js";
+import type { Survey } from "./survey.js";
 
 /** What is to become of the linears between which there was a choice. */
 export interface BitsChoice {

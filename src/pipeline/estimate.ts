@@ -7,7 +7,8 @@ import { TOKENS_A_BATCH } from "./batches.js";
 import { heldTogether } from "./held-together.js";
 import { streamsOf, type ResolvedSettings } from "./options.js";
 import { sequenceLengthOf, type PreparedRun } from "./prepare-run.js";
-import { SURVEYED, surveyedBits } from "./survey.js";
+import { surveyedBits } from "./survey-stage.js";
+import { SURVEYED } from "./survey.js";
 
 /** How fast an engine is: floating-point operations a second in a float32 matrix product, by all its threads together. */
 export interface Speed {

@@ -8,7 +8,8 @@ import { heldTogether } from "./held-together.js";
 import type { QuantizeSettings } from "./options.js";
 import { prepareRun } from "./prepare-run.js";
 import type { ScratchFile } from "./sink.js";
-import { surveyedBits, surveyModel, type Survey } from "./survey.js";
+import { surveyedBits } from "./survey-stage.js";
+import { surveyModel, type Survey } from "./survey.js";
 import { withEngine } from "./with-engine.js";
 
 export interface SurveyJob {

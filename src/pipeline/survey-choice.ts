@@ -12,7 +12,8 @@ import type { Wish } from "./module-rules.js";
 import type { QuantizeJob, Warnings } from "./quantize.js";
 import { surveyed } from "./run-survey.js";
 import type { ScratchFile } from "./sink.js";
-import { surveyedBits, surveyModel } from "./survey.js";
+import { surveyedBits } from "./survey-stage.js";
+import { surveyModel } from "./survey.js";
 
 /** Beside the journal: what a survey read of a Hub. */
 const KEPT_FILE = "source.bin";

@@ -1,25 +1,19 @@
-import type { Activations, Engine, HessianAccumulator, PreparedGraph } from "../engine/engine.js";
+import type { Activations, HessianAccumulator, PreparedGraph } from "../engine/engine.js";
 import type { DeviceLost } from "../engine/device-lost.js";
 import type { LinearPlan } from "../formats/format.js";
 import type { Decoder, Stage } from "../model/decoder.js";
 import { carryOn, runStages } from "../model/forward.js";
 import { finalNormStage } from "../model/head.js";
 import { weightsOf } from "../model/weights.js";
-import { outlierChannels, type OutlierChannel } from "../quantize/outliers.js";
-import { inputHessian, roundingErrors, type InputHessian } from "../quantize/rounding-errors.js";
-import { BITS, type Bits, type QuantScheme } from "../quantize/scheme.js";
-import type { Checkpoint } from "../source/checkpoint.js";
+import { inputHessian } from "../quantize/rounding-errors.js";
 import { batchesOf, embedBatch, tokensOf, type Batch } from "./batches.js";
 import { divergencesFrom } from "./divergences.js";
 import { gatherAgain, orWithoutDevice } from "./gather-again.js";
 import type { ScratchFile } from "./sink.js";
 import { rangesOf, readingOf } from "./reading.js";
 import { MemoryBudget, Spool, type BatchState } from "./spool.js";
+import { measureStage, type MeasuredGroup, type SurveyedGroup, type SurveyTools } from "./survey-stage.js";
 
-/** Loudness over the median from which a channel is an outlier. */
-const OUTLIER_FACTOR = 6;
-/** Kurtosis from which a row is heavy-tailed; 3 is normal. */
-const HEAVY_KURTOSIS = 6;
 /** What a survey takes of the calibration text. */
 export const SURVEYED = {
   /** Tokens a sequence, sequences that the Hessians are gathered on, and those of them on which the model's output is followed. */
@@ -29,39 +23,6 @@ export const SURVEYED = {
   /** At which the predictions are compared. Neighbours are alike, and each costs a row of the vocabulary a variant. */
   positions: 256,
 } as const;
-/** Bits of the rounding whose effect is followed: coarse enough to stand out, fine enough for effects to add up. */
-const REFERENCE_BITS = 3;
-
-/** The bits at which it measures errors: those that formats hold, and those of the rounding that it follows. */
-export function surveyedBits(held: readonly Bits[]): readonly Bits[] {
-  return BITS.filter((bits) => bits === REFERENCE_BITS || held.includes(bits));
-}
-
-/** What was seen of one linear in the original model. */
-export interface SurveyedLinear {
-  readonly name: string;
-  readonly outFeatures: number;
-  readonly inFeatures: number;
-  /** tr(ΔHΔᵀ) / tr(WHWᵀ): the share of the output's energy that rounding to nearest, with scale search, would turn into error. */
-  readonly errors: readonly { readonly bits: Bits; readonly relativeError: number }[];
-  /** Rows of which the kurtosis is above 6, and the largest kurtosis. */
-  readonly heavyRows: number;
-  readonly largestKurtosis: number;
-}
-
-/** Linears that share their input, and are treated alike. */
-export interface SurveyedGroup {
-  readonly layer: number;
-  /** As "mlp in". */
-  readonly stage: string;
-  readonly linears: readonly SurveyedLinear[];
-  /** Input channels whose root mean square is more than six times the median of all, the loudest first. */
-  readonly outliers: readonly OutlierChannel[];
-  /** Σ tr(ΔHΔᵀ) of its linears at some bits, over that at 3 bits. */
-  readonly errors: readonly { readonly bits: Bits; readonly ratio: number }[];
-  /** KL divergence of the model's predictions, in nats, once these linears alone are rounded to 3 bits. */
-  readonly divergence: number;
-}
 
 export interface Survey {
   /** Tokens behind the Hessians, and positions behind the divergences. */
@@ -70,20 +31,15 @@ export interface Survey {
   readonly groups: readonly SurveyedGroup[];
 }
 
-export interface SurveyRun {
-  readonly engine: Engine;
-  readonly checkpoint: Checkpoint;
+export interface SurveyRun extends SurveyTools {
   readonly decoder: Decoder;
   /** Those with a scheme are surveyed, at its group size and dtype of scales. */
   readonly linears: readonly LinearPlan[];
-  /** As `surveyedBits` says. */
-  readonly bits: readonly Bits[];
   readonly sequences: readonly Uint32Array[];
   /** Bytes of hidden states held in memory. */
   readonly memory: number;
   /** A new file for those beyond. */
   scratch(name: string): Promise<ScratchFile>;
-  readonly signal: AbortSignal | undefined;
   /** Called after each layer. */
   onLayer(layer: number): void;
   /** Called when a device failed beside the engine, which goes on without it. */
@@ -99,8 +55,6 @@ interface Departure {
   /** By tensor name. */
   readonly weights: Map<string, Float32Array<ArrayBuffer>>;
 }
-
-type Seen = Omit<SurveyedGroup, "divergence">;
 
 /**
  * One pass of the original model over a little text. At each stage, from the Hessian of its input: loud channels, and what rounding
@@ -131,7 +85,7 @@ async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promi
   const spool = (name: string, width: number, all: readonly Batch[]): Spool => new Spool(budget, 4 * width * Math.max(...all.map(tokensOf)), () => run.scratch(name));
   const recycle = (state: BatchState): void => { Object.values(state).forEach((value) => { engine.recycle(value); }); };
 
-  const seen: Seen[] = [];
+  const seen: MeasuredGroup[] = [];
   let clean: BatchState[] = [];
   for (const batch of batches) clean.push({ h: await embedBatch((tensor, rows) => checkpoint.readRows(tensor, rows), decoder, batch) });
   let variants = spool("survey-0.bin", decoder.hiddenSize, followed);
@@ -201,8 +155,8 @@ async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promi
   };
 
   /** Takes the clean states through a layer and surveys its linears; the layer's graphs go into `graphs`. */
-  async function look(layer: number, stages: readonly Stage[], graphs: PreparedGraph[]): Promise<{ groups: Seen[]; departures: Departure[] }> {
-    const groups: Seen[] = [];
+  async function look(layer: number, stages: readonly Stage[], graphs: PreparedGraph[]): Promise<{ groups: MeasuredGroup[]; departures: Departure[] }> {
+    const groups: MeasuredGroup[] = [];
     const departures: Departure[] = [];
     const plans = new Map(run.linears.map((linear) => [linear.name, linear]));
     for (const [i, stage] of stages.entries()) {
@@ -224,41 +178,11 @@ async function surveyRead(run: SurveyRun, enter: (layer: number) => void): Promi
         await gatherAgain(engine, stage, (name) => checkpoint.readFloat32(name), clean.length, (batch, use) => use([clean[batch]]), { add: async ([x]) => [await another.add(x)] });
         return another.finish();
       }, (lost) => run.onLost(lost));
-      const measured = await measure(layer, stage, schemes[0], inputHessian(sum, tokens));
+      const measured = await measureStage(run, layer, stage, schemes[0], inputHessian(sum, tokens));
       groups.push(measured.group);
       departures.push({ stage: i + 1, weights: measured.rounded, states: clean.slice(0, followed.length).map(copyOf) });
     }
     return { groups, departures };
-  }
-
-  /** What rounding does to the linears of a stage. */
-  async function measure(layer: number, stage: Stage, scheme: QuantScheme, hessian: InputHessian): Promise<{ group: Seen; rounded: Map<string, Float32Array<ArrayBuffer>> }> {
-    const keepAt = run.bits.indexOf(REFERENCE_BITS);
-    const rounded = new Map<string, Float32Array<ArrayBuffer>>();
-    const linears: SurveyedLinear[] = [];
-    const sums = run.bits.map(() => 0);
-    const n = stage.linears[0].inFeatures;
-    for (const { name, outFeatures, inFeatures } of stage.linears) {
-      signal?.throwIfAborted();
-      const weight = { rows: outFeatures, cols: inFeatures, data: await checkpoint.readFloat32(`${name}.weight`) };
-      const found = await roundingErrors(engine, weight, run.bits.map((bits) => ({ ...scheme, bits })), hessian, keepAt);
-      found.errors.forEach((error, i) => (sums[i] += error));
-      rounded.set(`${name}.weight`, found.rounded);
-      linears.push({
-        name, outFeatures, inFeatures,
-        errors: run.bits.map((bits, i) => ({ bits, relativeError: found.energy > 0 ? found.errors[i] / found.energy : 0 })),
-        heavyRows: found.kurtosis.filter((value) => value > HEAVY_KURTOSIS).length,
-        largestKurtosis: found.kurtosis.reduce((a, b) => Math.max(a, b), 0),
-      });
-    }
-    const diagonal = Float64Array.from({ length: n }, (_, j) => hessian.matrix[j * n + j]);
-    return {
-      rounded,
-      group: {
-        layer, stage: stage.name, linears, outliers: outlierChannels(diagonal, OUTLIER_FACTOR),
-        errors: run.bits.map((bits, i) => ({ bits, ratio: sums[keepAt] > 0 ? sums[i] / sums[keepAt] : 0 })),
-      },
-    };
   }
 
   /** Takes a state through the rest of a layer. */
