@@ -57,7 +57,7 @@ const SEARCH = 7e3;
 const SWEEP = 1.6e3;
 /** For each weight and channel: its linear's energy and error, its gradient when refine computes it anew, and retargeting. */
 const ENERGIES = 2;
-const RENEWALS = 4;
+const RENEWALS = 2;
 const RETARGET = 4;
 /** Of a product in float32, how much longer one in float64 takes. */
 const DOUBLE = 2.3;
