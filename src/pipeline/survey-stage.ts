@@ -46,6 +46,7 @@ export interface SurveyedGroup {
 /** A group before its effect was followed. */
 export type MeasuredGroup = Omit<SurveyedGroup, "divergence">;
 
+/** What measuring the stages of a survey takes. */
 export interface SurveyTools {
   readonly engine: Engine;
   readonly checkpoint: Checkpoint;
@@ -65,7 +66,6 @@ export async function measureStage(
   const rounded = new Map<string, Float32Array<ArrayBuffer>>();
   const linears: SurveyedLinear[] = [];
   const sums = allBits.map(() => 0);
-  const n = stage.linears[0].inFeatures;
   for (const { name, outFeatures, inFeatures } of stage.linears) {
     signal?.throwIfAborted();
     const weight = { rows: outFeatures, cols: inFeatures, data: await checkpoint.readFloat32(`${name}.weight`) };
@@ -79,6 +79,7 @@ export async function measureStage(
       largestKurtosis: found.kurtosis.reduce((a, b) => Math.max(a, b), 0),
     });
   }
+  const n = stage.linears[0].inFeatures;
   const diagonal = Float64Array.from({ length: n }, (_, j) => hessian.matrix[j * n + j]);
   return {
     rounded,

@@ -2,6 +2,7 @@ import type { LinearAlgebra } from "../engine/engine.js";
 import { partOf, residentOf } from "../engine/resident.js";
 import { columnWorkspaces } from "./column-kernels.js";
 import type { PreparedHessian } from "./hessian.js";
+import { placeOf } from "./order.js";
 import { emptyRows, type RoundedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { GridChooser } from "./search.js";
@@ -52,8 +53,8 @@ export async function gptq(
     const width = end - start;
     at.inside.set(partOf(coefficients, start, end, start, end));
     for (let from = start, to; from < end; from = to) {
-      if (from % unit === 0) grids.chooseSteps(w, from, placeOf(from, unit));
-      if (from % size === 0) grids.choose(w, from, importance, placeOf(from, size));
+      if (from % unit === 0) grids.chooseSteps(w, from, placeOf(hessian, from, unit));
+      if (from % size === 0) grids.choose(w, from, importance, placeOf(hessian, from, size));
       to = Math.min(end, from + PANEL, from - (from % size) + size);
       const columns = to - from;
       const first = from - start;
@@ -79,11 +80,6 @@ export async function gptq(
   untranspose(w, out.dequantized, rows, permutation);
   untranspose(codes, out.codes, rows, permutation);
   return { ...out, loss };
-
-  /** Where the result keeps the group, or super-block, of `length` channels that begins at position p. */
-  function placeOf(p: number, length: number): number {
-    return Math.floor((hessian.order === "act" ? p : permutation[p]) / length);
-  }
 }
 
 /**

@@ -37,3 +37,8 @@ export function groupOfChannel(permutation: Int32Array, groupSize: number): Int3
   permutation.forEach((channel, position) => (groupOf[channel] = Math.floor(position / groupSize)));
   return groupOf.every((group, channel) => group === Math.floor(channel / groupSize)) ? undefined : groupOf;
 }
+
+/** Where a checkpoint keeps the group, or super-block, of `length` channels that begins at a position: in act order they are cut from the channels in that order. */
+export function placeOf({ order, permutation }: { readonly order: Order; readonly permutation: Int32Array }, position: number, length: number): number {
+  return Math.floor((order === "act" ? position : permutation[position]) / length);
+}

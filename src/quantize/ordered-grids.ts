@@ -1,5 +1,6 @@
 import { heldScale, NO_OFFSET, storedOffset, storedScale } from "./grid.js";
 import type { PreparedHessian } from "./hessian.js";
+import { placeOf } from "./order.js";
 import type { CodedRows } from "./rounded.js";
 import type { QuantScheme } from "./scheme.js";
 import { gridUnit, steppedOffset, steppedScale, stepsAt, type Steps } from "./super-block.js";
@@ -38,19 +39,13 @@ export class OrderedGrids {
     this.lows = new Float64Array(groups * rows);
     this.offsets = new Float64Array(groups * rows);
     for (let k = 0, at = 0; k < groups; k++) {
-      const group = this.#stored(k);
+      const group = placeOf(hessian, k * scheme.groupSize, scheme.groupSize);
       for (let r = 0; r < rows; r++, at++) {
         this.scales[at] = from.scales[r * groups + group]!;
         this.lows[at] = 0 - from.zeros[r * groups + group];
         this.offsets[at] = from.offsets?.[r * groups + group] ?? NO_OFFSET;
       }
     }
-  }
-
-  /** Where a checkpoint keeps the group at position k. */
-  #stored(k: number): number {
-    const { order, permutation } = this.#hessian;
-    return order === "act" ? k : Math.floor(permutation[k * this.#scheme.groupSize] / this.#scheme.groupSize);
   }
 
   /**
@@ -82,7 +77,8 @@ export class OrderedGrids {
   /** The steps of the super-block that group k lies in. */
   #stepsOf(k: number, r: number): Steps | undefined {
     if (this.#steps === undefined) return undefined;
-    return stepsAt(this.#steps, Math.floor((r * this.#hessian.n + this.#stored(k) * this.#scheme.groupSize) / gridUnit(this.#scheme)));
+    const unit = gridUnit(this.#scheme);
+    return stepsAt(this.#steps, (r * this.#hessian.n) / unit + placeOf(this.#hessian, k * this.#scheme.groupSize, unit));
   }
 
   /** Writes the grids as a checkpoint holds them. */
@@ -90,7 +86,7 @@ export class OrderedGrids {
     const groups = this.scales.length / this.#rows;
     if (this.#steps) into.steps?.set(this.#steps);
     for (let k = 0, at = 0; k < groups; k++) {
-      const group = this.#stored(k);
+      const group = placeOf(this.#hessian, k * this.#scheme.groupSize, this.#scheme.groupSize);
       for (let r = 0; r < this.#rows; r++, at++) {
         into.scales[r * groups + group] = this.scales[at]!;
         into.zeros[r * groups + group] = 0 - this.lows[at];

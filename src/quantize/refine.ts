@@ -129,11 +129,13 @@ class Descent {
   /** What the codes stand for [n, rows]. */
   #dequantized(): Float32Array<ArrayBuffer> {
     const rows = this.#rows;
+    const { n } = this.#hessian;
     const { scales, offsets } = this.#grids;
     const { integers } = this.#at;
-    const values = new Float32Array(this.#target.length);
-    for (let at = 0, k = 0; at < values.length; k += rows) {
-      for (const end = at + this.#scheme.groupSize * rows; at < end; ) for (let r = 0; r < rows; r++, at++) values[at] = scales[k + r] * integers[at] + offsets[k + r];
+    const values = new Float32Array(n * rows);
+    for (let p = 0, at = 0; p < n; p++) {
+      const k = Math.floor(p / this.#scheme.groupSize) * rows;
+      for (let r = 0; r < rows; r++, at++) values[at] = scales[k + r] * integers[at] + offsets[k + r];
     }
     return values;
   }
@@ -270,8 +272,8 @@ class Descent {
     const after = await this.#losses(dequantized);
     await this.#updated!.release();
     const codes = new Uint8Array(n * rows);
-    for (let at = 0; at < codes.length; ) {
-      const k = Math.floor(at / rows / this.#scheme.groupSize) * rows;
+    for (let p = 0, at = 0; p < n; p++) {
+      const k = Math.floor(p / this.#scheme.groupSize) * rows;
       for (let r = 0; r < rows; r++, at++) codes[at] = this.#at.integers[at] - this.#grids.lows[k + r];
     }
     columnWorkspaces.give(this.#workspace);
